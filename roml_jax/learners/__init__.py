@@ -1,0 +1,1 @@
+"""Meta-learners: black boxes that turn tasks into rollouts, and rollouts into a better policy."""

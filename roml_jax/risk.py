@@ -1,0 +1,154 @@
+"""The tail of a batch of returns: its size, its mean, and the tasks in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Select: TypeAlias = Callable[[Array], Array]
+
+
+def check_alpha(alpha: float) -> float:
+    """Returns ``alpha`` if it is a fraction of worst tasks, in (0, 1].
+
+    Raises:
+      ValueError: otherwise.
+    """
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha={alpha} is the fraction of worst tasks: choose it in (0, 1].")
+    return alpha
+
+
+def tail_size(n: int, alpha: float) -> int:
+    """The number of tasks in the ``alpha``-tail of ``n`` tasks: ``ceil(alpha * n)``.
+
+    Args:
+      n: number of tasks, at least 1.
+      alpha: fraction of worst tasks, in (0, 1]; a Python float, since it sets a size.
+
+    Returns:
+      An integer in ``1 … n``. The product is rounded to nine decimals first, so that 7 %
+      of 100 tasks are 7, although ``0.07 * 100 > 7`` in floating point.
+
+    Raises:
+      ValueError: ``n`` or ``alpha`` is out of range.
+    """
+    if n < 1:
+        raise ValueError(f"n={n} is a number of tasks: it must be at least 1.")
+    return max(1, math.ceil(round(check_alpha(alpha) * n, 9)))
+
+
+def _tail(returns: Float[Array, " N"], alpha: float) -> Int[Array, " k"]:
+    """Indices of the tail, worst first: NaN below all numbers, ties in order of index."""
+    order = jnp.lexsort((returns, ~jnp.isnan(returns)))
+    return order[: tail_size(returns.size, alpha)]
+
+
+def tail_mask(returns: Float[Array, " N"], alpha: float) -> Bool[Array, " N"]:
+    """Marks the ``ceil(alpha * N)`` tasks of lowest return.
+
+    Args:
+      returns: ``[N]``, higher is better. NaN ranks lowest: a task whose return is unknown
+        is in the tail, and seen there.
+      alpha: fraction of worst tasks, in (0, 1].
+
+    Returns:
+      ``bool[N]`` with exactly ``tail_size(N, alpha)`` True; among equal returns the lower
+      indices come first.
+
+    Raises:
+      ValueError: ``alpha`` is out of range.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 1 lines 7-8.
+
+    Differs from the paper in ties: ``R_i <= q`` would take more than ``ceil(alpha * N)``
+    tasks when several have the return ``q``.
+    """
+    return jnp.zeros(returns.shape, bool).at[_tail(returns, alpha)].set(True)
+
+
+def cvar(returns: Float[Array, " N"], alpha: float) -> Float[Array, ""]:
+    """The mean of the ``ceil(alpha * N)`` lowest returns.
+
+    Args:
+      returns: ``[N]``, higher is better. A NaN makes the result NaN, as for a mean.
+      alpha: fraction of worst tasks, in (0, 1]; 1 gives the mean of all.
+
+    Returns:
+      A scalar: the mean over ``tail_mask(returns, alpha)``.
+
+    Raises:
+      ValueError: ``alpha`` is out of range.
+
+    Reference:
+      Greenberg et al. (2023), Eq. (2), over a sample of tasks.
+    """
+    return returns[_tail(returns, alpha)].mean()
+
+
+def weighted_cvar(
+    returns: Float[Array, " N"], weights: Float[Array, " N"], alpha: float
+) -> Float[Array, ""]:
+    """The mean return over the worst ``alpha`` of the total weight.
+
+    Args:
+      returns: ``[N]``, higher is better. A NaN of positive weight makes the result NaN.
+      weights: ``[N]``, non-negative; the task at the edge of the tail counts with the part
+        of its weight that lies inside.
+      alpha: fraction of worst tasks, in (0, 1].
+
+    Returns:
+      A scalar; NaN if no weight is positive. With equal weights and an integer
+      ``alpha * N`` this is ``cvar(returns, alpha)``; otherwise ``cvar`` counts the task at
+      the edge in full.
+
+    Raises:
+      ValueError: ``alpha`` is out of range.
+    """
+    check_alpha(alpha)
+    order = jnp.lexsort((returns, ~jnp.isnan(returns)))
+    x, w = returns[order], jnp.maximum(weights[order], 0)
+    above = jnp.cumsum(w) - w  # weight of the tasks that are worse
+    inside = jnp.clip(alpha * w.sum() - above, 0, w)
+    return jnp.where(inside > 0, inside * x, 0).sum() / inside.sum()
+
+
+def everything() -> Select:
+    """A selection that lets the learner use all tasks.
+
+    Returns:
+      ``select(returns[N]) -> bool[N]``, all True.
+    """
+
+    def select(returns: Float[Array, " N"]) -> Bool[Array, " N"]:
+        return jnp.ones(returns.shape, bool)
+
+    return select
+
+
+def tail(alpha: float) -> Select:
+    """A selection of the worst ``alpha`` of the tasks: CVaR-ML.
+
+    Args:
+      alpha: fraction of worst tasks, in (0, 1].
+
+    Returns:
+      ``select(returns[N]) -> bool[N]``, see ``tail_mask``.
+
+    Raises:
+      ValueError: ``alpha`` is out of range.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 1.
+    """
+    check_alpha(alpha)
+
+    def select(returns: Float[Array, " N"]) -> Bool[Array, " N"]:
+        return tail_mask(returns, alpha)
+
+    return select

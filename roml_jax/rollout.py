@@ -1,0 +1,212 @@
+"""Meta-episodes: K episodes of H steps on each of B tasks, and their boundaries.
+
+Environments know one episode of one task. Here, and only here, it is decided what
+happens between episodes (the task stays, the belief is kept) and between tasks (the
+belief starts anew), and what the agent sees there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from roml_jax.returns import episode_returns, meta_returns
+from roml_jax.types import Agent, PRNGKey, TaskEnv, TimeStep, Transition
+
+BOUNDARIES = ("terminal", "start")
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What the agent sees around the end of an episode inside a meta-episode.
+
+    Attributes:
+      observation: ``"terminal"``: the first action of episodes 2 … K is chosen on the
+        last observation of the episode before, and the true start is never seen (the
+        original code). ``"start"``: it is chosen on the new episode's first
+        observation.
+      done_flag: append a component that is 1 on the last observation of every episode
+        and 0 elsewhere, so that the encoder can tell a reset from a jump.
+    """
+
+    observation: Literal["terminal", "start"] = "terminal"
+    done_flag: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the choice."""
+        if self.observation not in BOUNDARIES:
+            raise ValueError(
+                f"boundary.observation is one of {', '.join(BOUNDARIES)}; got {self.observation!r}"
+            )
+
+    def observation_size(self, env: TaskEnv) -> int:
+        """O as the agent sees it."""
+        return env.observation_size + self.done_flag
+
+
+class Rollout(NamedTuple):
+    """One meta-episode on each of B tasks; every observation is stored once.
+
+    ``obs[k, 0]`` is the observation that the first action of episode k was chosen on,
+    and ``obs[k, H]`` the terminal one. A terminated episode is padded to H steps: its
+    state stands still, rewards are zero and ``valid`` is False.
+    """
+
+    obs: Float[Array, "K H+1 B O"]  # with the done flag, if there is one
+    action: Array  # int32 [T, B] or float32 [T, B, A], before any squash
+    reward: Float[Array, "T B"]  # raw
+    terminated: Bool[Array, "T B"]  # the task ended the episode at this step
+    valid: Bool[Array, "T B"]  # False in the padding
+    extras: PyTree  # [T, B, …], what the agent wanted stored
+    info: dict[str, Array]  # [K, B], the environment's info at the end of each episode
+    tasks: Float[Array, "B D"]
+    carry: PyTree  # [B, …], the agent's memory after the last step
+
+    @property
+    def episodes(self) -> int:
+        """K."""
+        return self.obs.shape[0]
+
+    @property
+    def horizon(self) -> int:
+        """H."""
+        return self.obs.shape[1] - 1
+
+
+def seen_obs(obs: Float[Array, "K H+1 *rest"]) -> Float[Array, "T *rest"]:
+    """Observations that the T actions were chosen on."""
+    return obs[:, :-1].reshape((-1, *obs.shape[2:]))
+
+
+def next_obs(obs: Float[Array, "K H+1 *rest"]) -> Float[Array, "T *rest"]:
+    """Observations that the T actions led to; the terminal one at an episode's end."""
+    return obs[:, 1:].reshape((-1, *obs.shape[2:]))
+
+
+def boundary_flags(episodes: int, horizon: int) -> tuple[Bool[Array, " T"], Bool[Array, " T"]]:
+    """``(truncated, meta_end)`` of the T steps: the time limit's ends, and the last one."""
+    steps = jnp.arange(episodes * horizon)
+    truncated = (steps + 1) % horizon == 0
+    return truncated, steps == episodes * horizon - 1
+
+
+def rollout(
+    key: PRNGKey,
+    env: TaskEnv,
+    agent: Agent,
+    params: Any,
+    tasks: Float[Array, "B D"],
+    *,
+    deterministic: bool = False,
+    boundary: Boundary = Boundary(),
+) -> Rollout:
+    """Runs one meta-episode on every task.
+
+    Args:
+      key: typed key; every reset, step and action draws from a key of its own.
+      env: one environment, vmapped here over tasks.
+      agent: the behaviour; its memory starts blank and is kept over the K episodes.
+      params: of the agent.
+      tasks: ``[B, D]``.
+      deterministic: act without sampling.
+      boundary: what is seen between episodes.
+
+    Returns:
+      A ``Rollout``.
+    """
+    num_tasks = tasks.shape[0]
+    reset_key, env_key, act_key = jax.random.split(key, 3)
+    shape = (env.episodes, env.horizon)
+    reset_keys = jax.random.split(reset_key, (env.episodes, num_tasks))
+    env_keys = jax.random.split(env_key, (*shape, num_tasks))
+    act_keys = jax.random.split(act_key, shape)
+    is_last = jnp.arange(env.horizon) == env.horizon - 1
+
+    def flagged(obs: Array, done: Array) -> Array:
+        if not boundary.done_flag:
+            return obs
+        return jnp.concatenate([obs, done[:, None].astype(obs.dtype)], axis=1)
+
+    def step(loop: tuple, xs: tuple) -> tuple[tuple, tuple]:
+        state, info, alive, obs, carry = loop
+        act_key, env_key, last = xs
+        action, extras = agent.act(params, carry, obs, act_key, deterministic)
+        env_action = agent.env_action(action)
+        new_state, out = jax.vmap(env.step)(env_key, state, env_action, tasks)
+        state = _where(alive, new_state, state)
+        info = _where(alive, out.info, info)
+        reward = jnp.where(alive, out.reward, 0.0)
+        terminated = alive & out.terminated
+        new_obs = flagged(out.obs, last | ~alive | terminated)
+        new_obs = _where(alive, new_obs, obs)
+        carry = agent.observe(params, carry, Transition(env_action, reward, new_obs, alive))
+        loop = (state, info, alive & ~terminated, new_obs, carry)
+        return loop, (new_obs, action, reward, terminated, alive, extras)
+
+    def episode(loop: tuple, xs: tuple) -> tuple[tuple, tuple]:
+        last_obs, carry, is_first = loop
+        reset_keys, *step_keys = xs
+        state, start_obs = jax.vmap(env.reset)(reset_keys, tasks)
+        obs = flagged(start_obs, jnp.zeros(num_tasks, bool))
+        if boundary.observation == "terminal":
+            obs = jnp.where(is_first, obs, last_obs)
+        alive = jnp.ones(num_tasks, bool)
+        info = _blank_info(env, env_keys[0, 0, 0], state, agent, params, carry, obs, tasks)
+        start = (state, info, alive, obs, carry)
+        (_, info, _, last_obs, carry), steps = jax.lax.scan(step, start, (*step_keys, is_last))
+        return (last_obs, carry, jnp.zeros((), bool)), (obs, info, steps)
+
+    size = boundary.observation_size(env)
+    loop = (jnp.zeros((num_tasks, size)), agent.init_carry(num_tasks), jnp.ones((), bool))
+    (_, carry, _), (first_obs, info, steps) = jax.lax.scan(
+        episode, loop, (reset_keys, act_keys, env_keys)
+    )
+    obs, *per_step = steps
+    flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), per_step)
+    action, reward, terminated, valid, extras = flat
+    obs = jnp.concatenate([first_obs[:, None], obs], axis=1)
+    return Rollout(obs, action, reward, terminated, valid, extras, info, tasks, carry)
+
+
+def rollout_returns(rollout: Rollout) -> Float[Array, " B"]:
+    """Return of each task: the mean over its K episodes, undiscounted."""
+    return meta_returns(rollout.reward, rollout.episodes)
+
+
+def rollout_episode_returns(rollout: Rollout) -> Float[Array, "K B"]:
+    """Undiscounted return of each episode of each task."""
+    return episode_returns(rollout.reward, rollout.episodes)
+
+
+def _where(alive: Array, new: PyTree, old: PyTree) -> PyTree:
+    """Chooses by task, over all leaves ``[B, …]``."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(alive.reshape(alive.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
+
+
+def _blank_info(
+    env: TaskEnv,
+    key: PRNGKey,
+    state: Any,
+    agent: Agent,
+    params: Any,
+    carry: Any,
+    obs: Array,
+    tasks: Array,
+) -> dict[str, Array]:
+    """Zeros of the structure of ``TimeStep.info``, found without running a step."""
+
+    def one_step(state: Any, obs: Array) -> TimeStep:
+        action, _ = agent.act(params, carry, obs, key, True)
+        keys = jax.random.split(key, tasks.shape[0])
+        return jax.vmap(env.step)(keys, state, agent.env_action(action), tasks)[1]
+
+    shapes = jax.eval_shape(one_step, state, obs)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.info)

@@ -1,0 +1,307 @@
+"""The cross-entropy method: task sampling that follows the moving tail of the returns."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from roml_jax.quantiles import weighted_quantile
+from roml_jax.risk import check_alpha
+from roml_jax.samplers._info import summarize
+from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
+
+Quantile: TypeAlias = Literal["population", "plain"]
+
+
+class Pending(NamedTuple):
+    """A CEM batch that spans several training steps."""
+
+    tasks: Float[Array, "batch D"]  # float32, valid below ``count``
+    weights: Float[Array, " batch"]  # float32, fixed when the tasks were drawn
+    returns: Float[Array, " batch"]  # float32
+    plan: Bool[Array, " batch"]  # which positions are reference draws
+    count: Int[Array, ""]  # type: ignore[assignment]  # int32, returns that arrived, < batch
+
+
+class CEMState(NamedTuple):
+    """``phi``, the batch under way, and the record of the last finished batch."""
+
+    phi: Float[Array, " P"]  # float32, parameter of the sample distribution
+    pending: Pending | None  # None if every training step is one CEM batch
+    updates: Int[Array, ""]  # int32, how often phi was fitted
+    selected: Int[Array, ""]  # int32, tasks in the last fit
+    q_alpha: Float[Array, ""]  # float32, reference quantile; NaN before the first batch
+    q_beta: Float[Array, ""]  # float32, sample quantile; NaN before the first batch
+
+
+def cem(
+    family: Family,
+    *,
+    alpha: float,
+    beta: float = 0.2,
+    nu: float = 0.2,
+    batch: int | None = None,
+    soft_update: float = 0.0,
+    strict: bool = True,
+    quantile: Quantile = "population",
+) -> TaskSampler:
+    """A sampler that moves ``D_phi`` to the worst ``alpha`` of the tasks of ``D_phi0``.
+
+    Defaults are those of the original code. Alg. 2 to the letter is ``strict=False``,
+    ``quantile="plain"`` and a family made with ``fit="ml"``.
+
+    Args:
+      family: the task distribution.
+      alpha: fraction of worst tasks that is aimed at, in (0, 1].
+      beta: in (0, 1); at least this fraction of a batch enters every fit.
+      nu: in [0, 1); ``floor(nu * batch)`` tasks of every batch come from ``D_phi0``, at
+        positions chosen at random anew for each batch (in the first batch, evenly spread).
+      batch: tasks per update of ``phi``, a multiple of the n tasks of a training step;
+        None makes every training step one batch.
+      soft_update: in [0, 1), the part of the old ``phi`` that is kept in an update.
+      strict: select returns strictly below the threshold and fill up with ties at random;
+        False selects ``R <= q``.
+      quantile: "population" corrects the reference quantile for the tails that a sample
+        misses, "plain" does not.
+
+    Returns:
+      A ``TaskSampler``. The batch is complete, and ``phi`` fitted, inside the ``update``
+      that brings its last returns. Returns that are not finite take no part; a fit that
+      is empty or not finite leaves ``phi`` as it is. Besides "phi", "sample_mean",
+      "reference_mean" and "reference_cvar", which speak of the current step, info holds
+      "updated" (whether this step fitted ``phi``), and of the last complete batch
+      "selected", "q_alpha" and "q_beta" (0, NaN and NaN before the first). ``sample`` and
+      ``update`` raise a ValueError, when traced, if n does not divide ``batch``.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 2 and 3, Eq. (9); Greenberg (2022), dynamic-target CEM.
+
+    Differs from the paper in ties and in the quantile, see above.
+    """
+    _check(alpha, beta, nu, batch, soft_update, quantile)
+
+    def init() -> CEMState:
+        zero, nan = jnp.zeros((), jnp.int32), jnp.full((), jnp.nan, jnp.float32)
+        pending = None if batch is None else _empty_batch(batch, nu, len(family.names))
+        return CEMState(family.phi0, pending, zero, zero, nan, nan)
+
+    def sample(key: PRNGKey, state: CEMState, n: int) -> Draw:
+        key_plan, key_draw = jax.random.split(key)
+        if state.pending is None:
+            plan = random_plan(key_plan, n, nu)
+        else:
+            _check_step(n, state.pending.plan.size)
+            plan = jax.lax.dynamic_slice_in_dim(state.pending.plan, state.pending.count, n)
+        return draw_mixture(key_draw, family, state.phi, plan)
+
+    def update(
+        key: PRNGKey, state: CEMState, draw: Draw, returns: Float[Array, " n"]
+    ) -> tuple[CEMState, Metrics]:
+        key_select, key_plan = jax.random.split(key)
+        if state.pending is None:
+            data, full, pending = (draw.tasks, draw.weights, returns), jnp.ones((), bool), None
+        else:
+            _check_step(returns.size, state.pending.plan.size)
+            data, full, pending = _append(key_plan, state.pending, draw, returns, nu)
+
+        tasks, weights, scores = data
+        mask, q_alpha, q_beta = select_tail(
+            key_select, scores, weights, alpha=alpha, beta=beta, strict=strict, quantile=quantile
+        )
+        phi, sound = _refit(family, state.phi, tasks, jnp.where(mask, weights, 0), soft_update)
+        updated = full & sound
+        new = CEMState(
+            phi=jnp.where(updated, phi, state.phi),
+            pending=pending,
+            updates=state.updates + updated,
+            selected=jnp.where(full, mask.sum(dtype=jnp.int32), state.selected),
+            q_alpha=jnp.where(full, q_alpha.astype(jnp.float32), state.q_alpha),
+            q_beta=jnp.where(full, q_beta.astype(jnp.float32), state.q_beta),
+        )
+        record = {name: getattr(new, name) for name in ("selected", "q_alpha", "q_beta")}
+        step = summarize(new.phi, draw, returns, draw.weights, alpha)
+        return new, {**step, **record, "updated": updated}
+
+    return TaskSampler(init, sample, update)
+
+
+def importance_weights(
+    family: Family, tasks: Float[Array, "n D"], phi: Float[Array, " P"]
+) -> Float[Array, " n"]:
+    """How much more likely tasks are in the original distribution than in ``D_phi``.
+
+    Args:
+      family: the task distribution.
+      tasks: ``[n, D]``.
+      phi: ``[P]``, the distribution they were drawn from.
+
+    Returns:
+      ``[n]``, ``D_phi0(z) / D_phi(z)``, positive.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 2 line 11.
+    """
+    return jnp.exp(family.log_prob(tasks, family.phi0) - family.log_prob(tasks, phi))
+
+
+def select_tail(
+    key: PRNGKey,
+    returns: Float[Array, " N"],
+    weights: Float[Array, " N"],
+    *,
+    alpha: float,
+    beta: float,
+    strict: bool = True,
+    quantile: Quantile = "population",
+) -> tuple[Bool[Array, " N"], Float[Array, ""], Float[Array, ""]]:
+    """Chooses the tasks of a batch that ``phi`` is fitted to.
+
+    The threshold is the larger of the ``alpha``-quantile under ``D_phi0``, estimated with
+    the weights, and the plain ``beta``-quantile of the batch.
+
+    Args:
+      key: decides among tasks at the threshold.
+      returns: ``[N]``; those that are not finite take no part.
+      weights: ``[N]``, importance weights towards ``D_phi0``.
+      alpha: fraction of worst tasks, in (0, 1].
+      beta: fraction of the batch, in (0, 1).
+      strict: select returns strictly below the threshold; if these are fewer than
+        ``beta * N``, add tasks exactly at it, at random, up to ``floor(beta * N)``. False
+        selects all returns up to the threshold.
+      quantile: "population" or "plain" ``alpha``-quantile, see ``weighted_quantile``.
+
+    Returns:
+      ``(mask[N], q_alpha, q_beta)``; no task is selected if no return is finite.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 2 lines 13-16.
+
+    Differs from the paper, which has ``strict=False`` and leaves the quantile estimator
+    open; the defaults are those of the original code.
+    """
+    valid = jnp.isfinite(returns)
+    q_alpha = weighted_quantile(
+        returns, alpha, jnp.where(valid, weights, 0), population=quantile == "population"
+    )
+    q_beta = weighted_quantile(returns, beta, valid.astype(returns.dtype))
+    threshold = jnp.maximum(q_alpha, q_beta)
+    if not strict:
+        return valid & (returns <= threshold), q_alpha, q_beta
+
+    below = valid & (returns < threshold)
+    ties = valid & (returns == threshold)
+    missing = _whole(beta * returns.size) - below.sum()
+    lots = jnp.where(ties, jax.random.uniform(key, returns.shape), jnp.inf)
+    rank = jnp.argsort(jnp.argsort(lots))  # place of every task in the draw of lots
+    return below | (ties & (rank < missing)), q_alpha, q_beta
+
+
+def random_plan(key: PRNGKey, n: int, nu: float) -> Bool[Array, "{n}"]:
+    """Marks ``floor(nu * n)`` of n positions, chosen at random, as reference draws."""
+    return jax.random.permutation(key, n) < _whole(nu * n)
+
+
+def draw_mixture(
+    key: PRNGKey, family: Family, phi: Float[Array, " P"], is_reference: Bool[Array, " n"]
+) -> Draw:
+    """Draws tasks from ``D_phi0`` where ``is_reference``, else from ``D_phi``.
+
+    Args:
+      key: for the draws.
+      family: the task distribution.
+      phi: ``[P]``, the sample distribution.
+      is_reference: ``bool[n]``.
+
+    Returns:
+      A ``Draw`` of n tasks; the weights of reference draws are exactly 1.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 2 lines 5-6 and 10-12.
+    """
+    keys = jax.random.split(key, is_reference.size)
+    sources = jnp.where(is_reference[:, None], family.phi0[None], phi[None])
+    tasks = jax.vmap(lambda k, source: family.sample(k, source, 1)[0])(keys, sources)
+    weights = jnp.where(is_reference, 1, importance_weights(family, tasks, phi))
+    return Draw(tasks, weights, is_reference)
+
+
+def _refit(
+    family: Family,
+    phi: Float[Array, " P"],
+    tasks: Float[Array, "N D"],
+    weights: Float[Array, " N"],
+    soft_update: float,
+) -> tuple[Float[Array, " P"], Bool[Array, ""]]:
+    """The next ``phi``, and whether it can be used (Alg. 2 line 16)."""
+    new = soft_update * phi + (1 - soft_update) * family.fit(tasks, weights)
+    return new, (weights.sum() > 0) & jnp.isfinite(new).all()
+
+
+def _append(
+    key: PRNGKey, pending: Pending, draw: Draw, returns: Float[Array, " n"], nu: float
+) -> tuple[tuple[Array, Array, Array], Bool[Array, ""], Pending]:
+    """Adds a step: the batch so far, whether it is full, and what is pending afterwards."""
+    arrived = (draw.tasks, draw.weights, returns.astype(jnp.float32))
+    tasks, weights, scores = (
+        jax.lax.dynamic_update_slice_in_dim(buffer, new, pending.count, axis=0)
+        for buffer, new in zip(pending[:3], arrived, strict=True)
+    )
+    batch, count = pending.plan.size, pending.count + returns.size
+    full = count >= batch
+    plan = jnp.where(full, random_plan(key, batch, nu), pending.plan)
+    count = jnp.where(full, 0, count)
+    return (tasks, weights, scores), full, Pending(tasks, weights, scores, plan, count)
+
+
+def _empty_batch(batch: int, nu: float, dim: int) -> Pending:
+    """Nothing pending; the reference draws are spread evenly, since there is no key."""
+    marks = np.arange(batch + 1) * _whole(nu * batch) // batch
+    return Pending(
+        tasks=jnp.zeros((batch, dim), jnp.float32),
+        weights=jnp.ones(batch, jnp.float32),
+        returns=jnp.zeros(batch, jnp.float32),
+        plan=jnp.asarray(np.diff(marks) > 0),
+        count=jnp.zeros((), jnp.int32),
+    )
+
+
+def _whole(x: float) -> int:
+    """``floor(x)``, with products such as ``0.29 * 100`` taken for the integers they mean."""
+    return math.floor(round(x, 9))
+
+
+def _check_step(n: int, batch: int) -> None:
+    """Raises a ValueError unless steps of n tasks fill a batch exactly."""
+    if n > batch:
+        raise ValueError(
+            f"n={n} tasks per step exceed the CEM batch={batch}: use batch=None to update phi "
+            f"every step, or n <= {batch}."
+        )
+    if batch % n:
+        divisors = [d for d in range(1, batch + 1) if batch % d == 0]
+        raise ValueError(f"n={n} tasks per step must divide batch={batch}: one of {divisors}.")
+
+
+def _check(
+    alpha: float, beta: float, nu: float, batch: int | None, soft_update: float, quantile: str
+) -> None:
+    """Raises a ValueError with one line for the first argument that is out of range."""
+    check_alpha(alpha)
+    if not 0 < beta < 1:
+        raise ValueError(f"beta={beta} is the selected fraction of a batch: choose it in (0, 1).")
+    if not 0 <= nu < 1:
+        raise ValueError(f"nu={nu} is the fraction of reference draws: choose it in [0, 1).")
+    if not 0 <= soft_update < 1:
+        raise ValueError(f"soft_update={soft_update} is the kept part of phi: choose it in [0, 1).")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch={batch} is a number of tasks: choose at least 1, or None.")
+    if quantile not in ("population", "plain"):
+        raise ValueError(f"quantile={quantile!r} is unknown: choose 'population' or 'plain'.")

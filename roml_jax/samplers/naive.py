@@ -1,0 +1,76 @@
+"""The naive adversarial sampler: replay the worst tasks of a first pool."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from roml_jax.risk import tail_size
+from roml_jax.samplers._info import summarize
+from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
+
+
+class NaiveState(NamedTuple):
+    """The pool of first tasks."""
+
+    tasks: Float[Array, "pool D"]  # float32, zeros where not yet drawn
+    returns: Float[Array, " pool"]  # float32, zeros where not yet known
+    count: Int[Array, ""]  # type: ignore[assignment]  # int32, tasks in the pool so far
+
+
+def naive(family: Family, *, alpha: float, pool: int = 100) -> TaskSampler:
+    """A sampler that remembers the worst of the first ``pool`` tasks and repeats them.
+
+    Until the pool is full, tasks come from ``D_phi0``; afterwards uniformly from the
+    ``tail_size(pool, alpha)`` tasks of the pool with the lowest returns, for ever.
+
+    Args:
+      family: the task distribution; only ``phi0`` and ``sample`` are used.
+      alpha: fraction of worst tasks, in (0, 1].
+      pool: number of first tasks, at least 1; need not be a multiple of the tasks per step,
+        the step that completes the pool keeps what fits.
+
+    Returns:
+      A ``TaskSampler`` whose weights are all 1. Tasks with a NaN return are remembered
+      last. Once the pool is full, the draws say nothing about ``D_phi0``, and
+      "reference_mean" and "reference_cvar" are NaN.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Reference:
+      Greenberg et al. (2023), App. D.4.
+
+    Differs from the original code, which goes on drawing from the whole pool.
+    """
+    size = tail_size(pool, alpha)
+
+    def init() -> NaiveState:
+        tasks = jnp.zeros((pool, len(family.names)), jnp.float32)
+        return NaiveState(tasks, jnp.zeros(pool, jnp.float32), jnp.zeros((), jnp.int32))
+
+    def sample(key: PRNGKey, state: NaiveState, n: int) -> Draw:
+        key_task, key_pick = jax.random.split(key)
+        worst = jnp.argsort(state.returns)[:size]
+        picked = state.tasks[worst[jax.random.randint(key_pick, (n,), 0, size)]]
+        full = state.count >= pool
+        tasks = jnp.where(full, picked, family.sample(key_task, family.phi0, n))
+        return Draw(tasks, jnp.ones(n, jnp.float32), jnp.broadcast_to(~full, (n,)))
+
+    def update(
+        key: PRNGKey, state: NaiveState, draw: Draw, returns: Float[Array, " n"]
+    ) -> tuple[NaiveState, Metrics]:
+        n = returns.size
+        slots = state.count + jnp.arange(n)
+        new = NaiveState(
+            tasks=state.tasks.at[slots].set(draw.tasks, mode="drop"),
+            returns=state.returns.at[slots].set(returns.astype(jnp.float32), mode="drop"),
+            count=jnp.minimum(state.count + n, pool),
+        )
+        weights = draw.is_reference.astype(returns.dtype)
+        return new, summarize(family.phi0, draw, returns, weights, alpha)
+
+    return TaskSampler(init, sample, update)

@@ -1,0 +1,33 @@
+"""Strict settings for all tests, set before any module of the project is imported."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+install_import_hook(["roml_jax", "envs"], "beartype.beartype")
+
+
+@pytest.fixture
+def count_traces():
+    """Wraps a function so that ``wrapped.count`` says how often jax traced it."""
+
+    def wrap(fn):
+        def traced(*args, **kwargs):
+            traced.count += 1
+            return fn(*args, **kwargs)
+
+        traced.count = 0
+        return traced
+
+    return wrap
+
+
+@pytest.fixture
+def x64():
+    """Runs a test with 64-bit types enabled."""
+    with jax.enable_x64(True):
+        yield

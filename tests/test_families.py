@@ -1,0 +1,262 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from roml_jax import families
+
+TINY = 1e-6  # eps at which the clip biases nothing that a test can see
+
+
+def shifted(family, seed=0):
+    """A ``phi`` of the family near, but not at, ``phi0``."""
+    rng = np.random.default_rng(seed)
+    phi = np.asarray(family.phi0) * rng.uniform(0.75, 1.25, family.phi0.shape)
+    probs = np.array([name.startswith("p_") for name in family.phi_names])
+    if probs.any():
+        phi[probs] /= phi[probs].sum()
+    return jnp.asarray(phi, jnp.float32)
+
+
+FAMILIES = {
+    "exponential": families.exponential(0.1),
+    "beta": families.beta(0.0, 7.0, eps=TINY),
+    "beta_box": families.beta([0.1, 0.0, 0.3], [5.0, 6.28, 3.0], eps=TINY, fit="ml"),
+    "log2_beta": families.log2_beta(-1.0, 1.0, 3, eps=TINY),
+    "disk": families.disk(5.0),
+    "normal": families.normal([1.0, 2.0], [0.5, 1.5], min_std=0.2),
+    "categorical": families.categorical([2.0, 1.0, 1.0], eps=0.0),
+    "product": families.product(
+        families.exponential(0.1, name="rain"),
+        families.categorical([0.3, 0.7], name="map"),
+        families.normal(0.0, 2.0, name="wind"),
+    ),
+}
+every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+
+
+@every_family
+def test_contract(family, count_traces):
+    dim, size, n = len(family.names), len(family.phi_names), 20_000
+    assert family.phi0.shape == (size,) and family.phi0.dtype == jnp.float32
+    sample, log_prob, fit = map(count_traces, (family.sample, family.log_prob, family.fit))
+    phi, ones = shifted(family), jnp.ones(n)
+    draw, density, refit = jax.jit(sample, static_argnums=2), jax.jit(log_prob), jax.jit(fit)
+
+    tasks = draw(jax.random.key(0), phi, n)
+    assert tasks.shape == (n, dim) and tasks.dtype == jnp.float32
+    assert not jnp.array_equal(tasks, draw(jax.random.key(0), family.phi0, n))
+
+    log_w = density(tasks, family.phi0) - density(tasks, phi)
+    assert log_w.shape == (n,) and log_w.dtype == jnp.float32
+    w = np.exp(log_w)
+    assert w.std() > 0.05
+    assert abs(w.mean() - 1) < 4 * w.std() / np.sqrt(n), "E_phi[w] is 1"
+
+    fitted = refit(tasks, ones)
+    assert fitted.shape == (size,) and fitted.dtype == jnp.float32
+    np.testing.assert_allclose(fitted, phi, atol=0.03)
+    # Weights are repetitions: a task of weight 2 counts twice.
+    some = jnp.zeros(n).at[:2].set(jnp.array([2.0, 1.0]))
+    repeated = tasks.at[2].set(tasks[0])
+    np.testing.assert_allclose(
+        refit(tasks, some), refit(repeated, jnp.zeros(n).at[:3].set(1.0)), rtol=2e-5
+    )
+    assert sample.count == log_prob.count == fit.count == 1
+
+
+def test_functions_batch_over_phi():
+    family = FAMILIES["normal"]
+    phi = jnp.stack([family.phi0, shifted(family)])
+    keys = jax.random.split(jax.random.key(0), 2)
+    tasks = jax.vmap(family.sample, in_axes=(0, 0, None))(keys, phi, 5)
+    log_prob = jax.vmap(family.log_prob)(tasks, phi)
+    np.testing.assert_allclose(log_prob[1], family.log_prob(tasks[1], phi[1]), rtol=1e-5)
+
+
+def test_densities_against_scipy():
+    rng = np.random.default_rng(0)
+    x = rng.exponential(0.2, 50)
+    got = families.exponential(0.1).log_prob(jnp.asarray(x[:, None], jnp.float32), jnp.array([0.3]))
+    np.testing.assert_allclose(got, stats.expon(scale=0.3).logpdf(x), rtol=1e-4)
+
+    phi, u = np.array([0.3, 0.8]), rng.uniform(0.03, 0.97, (50, 2))
+    want = stats.beta(2 * phi, 2 - 2 * phi).logpdf(u).sum(axis=1)
+    box = families.beta([0.0, -1.0], [7.0, 3.0])
+    tasks = jnp.asarray([0.0, -1.0] + np.array([7.0, 4.0]) * u, jnp.float32)
+    np.testing.assert_allclose(box.log_prob(tasks, jnp.asarray(phi, jnp.float32)), want, atol=1e-4)
+    tasks = jnp.asarray(2 ** (-0.5 + u), jnp.float32)
+    got = families.log2_beta(-0.5, 0.5, 2).log_prob(tasks, jnp.asarray(phi, jnp.float32))
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+    normal, z = families.normal([0.0, 1.0], [1.0, 2.0]), rng.normal(size=(50, 2))
+    got = normal.log_prob(jnp.asarray(z, jnp.float32), jnp.array([0.5, 1.0, 2.0, 0.3]))
+    want = stats.norm([0.5, 1.0], [2.0, 0.3]).logpdf(z).sum(axis=1)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+    got = families.categorical([1, 1, 2]).log_prob(
+        jnp.array([[2.0], [0.0]]), jnp.array([0.2, 0.3, 0.5])
+    )
+    np.testing.assert_allclose(got, np.log([0.5, 0.2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "low", "high", "unit_mean"),
+    [
+        (families.exponential(0.1), 0.0, np.inf, None),
+        (families.beta(2.0, 7.0), 2.0, 7.0, lambda z: (z - 2) / 5),
+        (families.log2_beta(-1, 1), 0.5, 2.0, lambda z: (np.log2(z) + 1) / 2),
+    ],
+)
+def test_sample_ranges_and_the_meaning_of_phi(family, low, high, unit_mean):
+    phi = jnp.array([0.7])
+    z = np.asarray(jax.jit(family.sample, static_argnums=2)(jax.random.key(0), phi, 20_000))
+    assert z.min() >= low and z.max() <= high
+    mean = z.mean() if unit_mean is None else unit_mean(z).mean()
+    np.testing.assert_allclose(mean, 0.7, atol=0.02)
+
+
+@pytest.mark.parametrize("radial", ["area", "linear"])
+def test_disk_samples_and_recovers_the_same_point(radial):
+    disk = families.disk(5.0, radial=radial)
+    phi = jnp.array([0.6, 0.8])
+    z = np.asarray(jax.jit(disk.sample, static_argnums=2)(jax.random.key(0), phi, 20_000))
+    rho = (np.hypot(*z.T) / 5) ** (2 if radial == "area" else 1)
+    t = np.mod(np.arctan2(z[:, 1], z[:, 0]) / (2 * np.pi), 1)
+    assert rho.max() <= 1 + 1e-6
+    np.testing.assert_allclose([rho.mean(), t.mean()], phi, atol=0.01)
+    # The fit finds the angle where it was sampled; the original code finds 0.43 for 0.8.
+    np.testing.assert_allclose(disk.fit(jnp.asarray(z), jnp.ones(20_000)), phi, atol=0.01)
+    inside = (rho > 1e-3) & (rho < 0.999) & (t > 1e-3) & (t < 0.999)
+    want = stats.beta(1.2, 0.8).logpdf(rho) + stats.beta(1.6, 0.4).logpdf(t)
+    got = jax.jit(disk.log_prob)(jnp.asarray(z), phi)
+    np.testing.assert_allclose(np.asarray(got)[inside], want[inside], atol=2e-3)
+
+
+def test_beta_clips_the_density_and_phi():
+    family = families.beta(0.0, 1.0)  # eps 0.02
+    phi = jnp.array([0.9])
+    log_prob = jax.jit(family.log_prob)
+    at = log_prob(jnp.array([[0.0], [0.02], [1.0], [0.98]]), phi)
+    assert at[0] == at[1] and at[2] == at[3]
+    assert family.fit(jnp.ones((3, 1)), jnp.ones(3)) == jnp.float32(0.98)
+    # The mean weight is what the docstring says.
+    z = jax.jit(family.sample, static_argnums=2)(jax.random.key(0), jnp.array([0.8]), 50_000)
+    w = jnp.exp(-log_prob(z, jnp.array([0.8]))).mean()
+    np.testing.assert_allclose(w, 1 + 0.02 * (1 / 1.6 + 1 / 0.4 - 2), atol=0.008)
+
+
+def test_beta_without_clip_stays_finite_at_the_ends():
+    family = families.beta(0, 1, eps=0.0)
+    likeliest = families.beta(0, 1, eps=0.0, fit="ml")
+    ends = jnp.array([[0.0], [1.0]])
+    sample, log_prob = jax.jit(family.sample, static_argnums=2), jax.jit(family.log_prob)
+    for phi in (0.0, 0.1, 0.5, 1.0):
+        assert jnp.isfinite(log_prob(ends, jnp.array([phi]))).all()
+        z = sample(jax.random.key(0), jnp.array([phi]), 1000)
+        assert ((z >= 0) & (z <= 1)).all()
+        for fit in (family.fit, likeliest.fit):
+            assert 0 < fit(jnp.full((3, 1), phi), jnp.ones(3))[0] < 1
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.5, 0.9])
+def test_beta_maximum_likelihood_against_scipy(mean):
+    rng = np.random.default_rng(4)
+    u, w = rng.beta(3 * mean, 3 - 3 * mean, 40), rng.exponential(size=40)  # not of the family
+    data = jnp.asarray(u[:, None], jnp.float32), jnp.asarray(w, jnp.float32)
+
+    def loss(p):
+        return -(w * stats.beta(2 * p, 2 - 2 * p).logpdf(np.clip(u, 0.001, 0.999))).sum()
+
+    want = optimize.minimize_scalar(loss, bounds=(0.001, 0.999), method="bounded").x
+    got = jax.jit(families.beta(0.0, 1.0, eps=0.001, fit="ml").fit)(*data)
+    np.testing.assert_allclose(got[0], want, atol=2e-4)
+    moments = families.beta(0.0, 1.0, eps=0.001).fit(*data)
+    np.testing.assert_allclose(moments[0], (w * u).sum() / w.sum(), rtol=1e-5)
+    assert abs(moments[0] - got[0]) > 1e-3
+
+
+def test_closed_form_fits_maximise_the_likelihood():
+    rng = np.random.default_rng(5)
+    w = jnp.asarray(rng.exponential(size=30), jnp.float32)
+    for name in ("exponential", "normal", "categorical"):
+        family = FAMILIES[name]
+        log_prob = jax.jit(family.log_prob)
+        z = family.sample(jax.random.key(5), family.phi0, 30)
+        best = family.fit(z, w)
+        value = (w * log_prob(z, best)).sum()
+        for seed in range(4):
+            other = best * jnp.asarray(rng.uniform(0.9, 1.1, best.shape), jnp.float32)
+            other = other / other.sum() if name == "categorical" else other
+            assert (w * log_prob(z, other)).sum() < value + 1e-4, (name, seed)
+
+
+def test_degenerate_tails_leave_a_distribution():
+    one = jnp.ones(1)
+    assert families.exponential(0.1).fit(jnp.zeros((1, 1)), one)[0] > 0
+    np.testing.assert_allclose(
+        families.normal(0.0, 2.0).fit(jnp.array([[3.0]]), one), [3.0, 0.02], rtol=1e-6
+    )
+    floored = families.categorical([1, 1, 1]).fit(jnp.array([[2.0]]), one)
+    np.testing.assert_allclose(floored, np.array([0.01, 0.01, 1.0]) / 1.02, rtol=1e-5)
+    exact = families.categorical([1, 1, 1], eps=0.0).fit(jnp.array([[2.0]]), one)
+    np.testing.assert_array_equal(exact, [0, 0, 1])
+
+
+def test_product_is_the_sum_of_its_parts():
+    a, b = families.exponential(0.1, name="a"), families.normal([0.0, 1.0], 1.0, name="b")
+    both = families.product(a, b)
+    assert both.names == ("a", "b_0", "b_1")
+    assert both.phi_names == ("mean_a", "mean_b_0", "mean_b_1", "std_b_0", "std_b_1")
+    phi = jnp.array([0.2, 0.5, 0.5, 2.0, 1.0])
+    z = both.sample(jax.random.key(0), phi, 8)
+    np.testing.assert_allclose(
+        both.log_prob(z, phi), a.log_prob(z[:, :1], phi[:1]) + b.log_prob(z[:, 1:], phi[1:])
+    )
+    w = jnp.arange(8.0)
+    want = jnp.concatenate([a.fit(z[:, :1], w), b.fit(z[:, 1:], w)])
+    np.testing.assert_array_equal(both.fit(z, w), want)
+
+
+def test_factories_work_inside_a_traced_function():
+    @jax.jit
+    def fn(key):
+        family = families.product(families.beta([0, 0], 1.0), families.normal(0.0, 1.0, name="b"))
+        return family.log_prob(jax.random.uniform(key, (3, 3)), family.phi0)
+
+    assert fn(jax.random.key(0)).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: families.exponential(0.0), "mean=0.0"),
+        (lambda: families.beta(1.0, 1.0), "low=1.0 must be below high=1.0"),
+        (lambda: families.beta([0.0, 1.0], [1.0, 2.0, 3.0]), "one length"),
+        (lambda: families.beta(0.0, float("inf")), "finite"),
+        (lambda: families.beta(0.0, 1.0, eps=0.5), r"\[0, 0.5\)"),
+        (lambda: families.beta([0, 0], 1.0, name=("a",)), "1 names"),
+        (lambda: families.log2_beta(dim=0), "dim=0"),
+        (lambda: families.disk(-1.0), "radius=-1.0"),
+        (lambda: families.normal(0.0, 0.0), "std=0.0"),
+        (lambda: families.normal(0.0, 1.0, min_std=0.0), "min_std=0.0"),
+        (lambda: families.categorical([1.0]), "probs"),
+        (lambda: families.categorical([1.0, 0.0]), "probs"),
+        (lambda: families.categorical([1, 1], eps=0.5), r"\[0, 0.5\)"),
+        (lambda: families.product(), "at least one"),
+        (lambda: families.product(FAMILIES["beta"], FAMILIES["exponential"]), "unique"),
+    ],
+)
+def test_wrong_values(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_words():
+    # Unchecked code reaches these; under the tests' type checker the annotation speaks first.
+    with pytest.raises(Exception, match="fit"):
+        families.beta(0.0, 1.0, fit="least squares")
+    with pytest.raises(Exception, match="radial"):
+        families.disk(1.0, radial="square")

@@ -1,0 +1,110 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from roml_jax import risk
+
+cvar = jax.jit(risk.cvar, static_argnames="alpha")
+tail_mask = jax.jit(risk.tail_mask, static_argnames="alpha")
+weighted_cvar = jax.jit(risk.weighted_cvar, static_argnames="alpha")
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "size"),
+    [
+        (100, 0.07, 7),  # 0.07 * 100 = 7.000000000000001
+        (100, 1 - 0.95, 5),  # 0.050000000000000044
+        (100, 0.29, 29),  # 28.999999999999996
+        (16, 0.05, 1),
+        (128, 0.05, 7),
+        (1000, 0.05, 50),
+        (1_000_000, 0.07, 70_000),
+        (3, 1.0, 3),
+        (1, 1e-12, 1),
+        (1, 1.0, 1),
+    ],
+)
+def test_tail_size(n, alpha, size):
+    assert risk.tail_size(n, alpha) == size
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, 1.0001, float("nan")])
+def test_alpha_out_of_range(alpha):
+    calls = [
+        lambda: risk.tail_size(10, alpha),
+        lambda: risk.tail(alpha),
+        lambda: cvar(jnp.ones(3), alpha),
+        lambda: weighted_cvar(jnp.ones(3), jnp.ones(3), alpha),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"alpha=.*\(0, 1\]"):
+            call()
+    with pytest.raises(ValueError, match="n=0"):
+        risk.tail_size(0, 0.5)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.07, 0.3, 1.0])
+@pytest.mark.parametrize("n", [1, 10, 101])
+def test_cvar_and_mask_against_brute_force(n, alpha):
+    returns = np.random.default_rng(n).normal(size=n).astype(np.float32)
+    k = int(np.ceil(np.round(alpha * n, 9)))
+    worst = np.sort(returns)[:k]
+    mask = np.asarray(tail_mask(jnp.asarray(returns), alpha))
+    assert mask.sum() == k
+    np.testing.assert_array_equal(np.sort(returns[mask]), worst)
+    np.testing.assert_allclose(cvar(jnp.asarray(returns), alpha), worst.mean(), rtol=1e-5)
+
+
+def test_ties_go_to_the_lower_index():
+    returns = jnp.array([2.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    assert tail_mask(returns, 0.5).tolist() == [False, True, True, True, False, False]
+    assert tail_mask(jnp.zeros(4), 0.5).tolist() == [True, True, False, False]
+
+
+def test_nan_is_in_the_tail_and_seen_in_cvar():
+    returns = jnp.array([0.0, 5.0, jnp.nan, -jnp.inf])
+    assert tail_mask(returns, 0.25).tolist() == [False, False, True, False]
+    assert jnp.isnan(cvar(returns, 0.25))
+    assert jnp.isnan(weighted_cvar(returns, jnp.ones(4), 0.25))
+    assert cvar(returns[jnp.array([0, 1, 3])], 0.3) == -jnp.inf
+
+
+def test_weighted_cvar():
+    returns, ones = jnp.array([3.0, 1.0, 4.0, 2.0]), jnp.ones(4)
+    np.testing.assert_allclose(weighted_cvar(returns, ones, 0.5), 1.5)
+    # Half of the weight 8 is 4: all of return 1 (weight 3), and 1 of the 2 of return 2.
+    weights = jnp.array([1.0, 3.0, 2.0, 2.0])
+    np.testing.assert_allclose(weighted_cvar(returns, weights, 0.5), (3 * 1 + 2) / 4)
+    np.testing.assert_allclose(weighted_cvar(returns, weights, 1.0), 18 / 8)
+    # Weights that are counts are repetitions.
+    repeated = jnp.repeat(returns, weights.astype(int), total_repeat_length=8)
+    np.testing.assert_allclose(weighted_cvar(returns, weights, 0.25), cvar(repeated, 0.25))
+    assert weighted_cvar(returns.at[1].set(jnp.nan), weights.at[1].set(0.0), 0.1) == 2
+    assert jnp.isnan(weighted_cvar(returns, jnp.zeros(4), 0.5))
+
+
+def test_weighted_cvar_estimates_the_original_tail():
+    # Draws of density 2z on (0, 1), here z > 0.01, with weights 1 / (2z) stand for the uniform.
+    z = jnp.sqrt(jax.random.uniform(jax.random.key(0), (200_000,), minval=1e-4))
+    want = 0.01 + 0.1 * 0.99
+    np.testing.assert_allclose(weighted_cvar(z, 1 / (2 * z), 0.2), want, rtol=0.04)
+
+
+def test_selections():
+    returns = jnp.array([3.0, 1.0, 2.0])
+    assert risk.everything()(returns).tolist() == [True] * 3
+    assert risk.tail(0.3)(returns).tolist() == [False, True, False]
+    assert risk.tail(1.0)(returns).tolist() == [True] * 3
+
+
+def test_jit_vmap_grad_and_dtypes(x64):
+    for dtype in (jnp.float32, jnp.float64):
+        returns = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8)), dtype)
+        mask = jax.jit(jax.vmap(risk.tail(0.25)))(returns)
+        assert mask.dtype == bool and (mask.sum(axis=1) == 2).all()
+        value = jax.vmap(lambda r: cvar(r, 0.25))(returns)
+        assert value.dtype == dtype
+        np.testing.assert_allclose(value, jnp.where(mask, returns, 0).sum(axis=1) / 2, rtol=1e-5)
+        grad = jax.grad(lambda r: cvar(r, 0.25))(returns[0])
+        np.testing.assert_allclose(grad, mask[0] / 2)
