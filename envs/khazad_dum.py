@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from roml_jax import families
+from roml_jax.checks import check_at_least, check_positive
 from roml_jax.types import Discrete, Family, PRNGKey, TimeStep
 
 WIDTH, HEIGHT = 11, 9  # cells along x and along y
@@ -134,9 +135,8 @@ class KhazadDum:
       episodes: K, episodes of a meta-episode.
       rain_mean: mean of the exponential distribution of ``tau``.
 
-    Reference: Greenberg et al. (2023), "Train Hard, Fight Easy", section 5 and
-      appendix; the rules are those of the original code
-      (``environments/navigation/KhazadDum.py``).
+    Reference: Greenberg et al. (2023), "Train Hard, Fight Easy", Section 6.1
+      and Appendix D.1; the rules are those of the original code.
     Differs from the paper: the damage ``3 tau`` is paid at every noisy step rather
       than once, and a step is noisy by where it starts, as in the original code.
     """
@@ -144,6 +144,11 @@ class KhazadDum:
     horizon: int = 32
     episodes: int = 4
     rain_mean: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        check_at_least(self, 1, "horizon", "episodes")
+        check_positive(self, "rain_mean")
 
     @property
     def family(self) -> Family:

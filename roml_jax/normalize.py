@@ -91,14 +91,12 @@ def normalize_rewards(
     """
     keep = jnp.where(meta_end, 0.0, 1.0)[:, None]
 
-    def accumulate(late: tuple[Array, Array], early: tuple[Array, Array]) -> tuple[Array, Array]:
-        # (decay, sum) pairs compose like the affine maps g -> decay * g + sum.
-        decay_1, sum_1 = late
-        decay_2, sum_2 = early
-        return decay_1 * decay_2, sum_2 + decay_2 * sum_1
+    def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> tuple[Array, Array]:
+        # A pair (decay, sum) is the affine map g -> decay * g + sum.
+        return early[0] * late[0], late[1] + late[0] * early[1]
 
     decay = jnp.broadcast_to(discount * keep, rewards.shape)
-    _, discounted = jax.lax.associative_scan(accumulate, (decay, rewards * keep))
+    _, discounted = jax.lax.associative_scan(compose, (decay, rewards * keep))
 
     per_step = Moments(
         jnp.mean(discounted, axis=1),

@@ -56,7 +56,7 @@ class Rollout(NamedTuple):
     state stands still, rewards are zero and ``valid`` is False.
     """
 
-    obs: Float[Array, "K H+1 B O"]  # with the done flag, if there is one
+    obs: Float[Array, "K H1 B O"]  # with the done flag, if there is one
     action: Array  # int32 [T, B] or float32 [T, B, A], before any squash
     reward: Float[Array, "T B"]  # raw
     terminated: Bool[Array, "T B"]  # the task ended the episode at this step
@@ -77,14 +77,14 @@ class Rollout(NamedTuple):
         return self.obs.shape[1] - 1
 
 
-def seen_obs(obs: Float[Array, "K H+1 *rest"]) -> Float[Array, "T *rest"]:
+def seen_obs(obs: Float[Array, "K H1 *rest"]) -> Float[Array, "T *rest"]:
     """Observations that the T actions were chosen on."""
-    return obs[:, :-1].reshape((-1, *obs.shape[2:]))
+    return jax.lax.collapse(obs[:, :-1], 0, 2)
 
 
-def next_obs(obs: Float[Array, "K H+1 *rest"]) -> Float[Array, "T *rest"]:
+def next_obs(obs: Float[Array, "K H1 *rest"]) -> Float[Array, "T *rest"]:
     """Observations that the T actions led to; the terminal one at an episode's end."""
-    return obs[:, 1:].reshape((-1, *obs.shape[2:]))
+    return jax.lax.collapse(obs[:, 1:], 0, 2)
 
 
 def boundary_flags(episodes: int, horizon: int) -> tuple[Bool[Array, " T"], Bool[Array, " T"]]:
@@ -155,7 +155,7 @@ def rollout(
         if boundary.observation == "terminal":
             obs = jnp.where(is_first, obs, last_obs)
         alive = jnp.ones(num_tasks, bool)
-        info = _blank_info(env, env_keys[0, 0, 0], state, agent, params, carry, obs, tasks)
+        info = _blank_info(env, agent, params, state, carry, obs, tasks)
         start = (state, info, alive, obs, carry)
         (_, info, _, last_obs, carry), steps = jax.lax.scan(step, start, (*step_keys, is_last))
         return (last_obs, carry, jnp.zeros((), bool)), (obs, info, steps)
@@ -166,7 +166,7 @@ def rollout(
         episode, loop, (reset_keys, act_keys, env_keys)
     )
     obs, *per_step = steps
-    flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), per_step)
+    flat = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), per_step)
     action, reward, terminated, valid, extras = flat
     obs = jnp.concatenate([first_obs[:, None], obs], axis=1)
     return Rollout(obs, action, reward, terminated, valid, extras, info, tasks, carry)
@@ -192,20 +192,14 @@ def _where(alive: Array, new: PyTree, old: PyTree) -> PyTree:
 
 
 def _blank_info(
-    env: TaskEnv,
-    key: PRNGKey,
-    state: Any,
-    agent: Agent,
-    params: Any,
-    carry: Any,
-    obs: Array,
-    tasks: Array,
+    env: TaskEnv, agent: Agent, params: Any, state: Any, carry: Any, obs: Array, tasks: Array
 ) -> dict[str, Array]:
     """Zeros of the structure of ``TimeStep.info``, found without running a step."""
 
     def one_step(state: Any, obs: Array) -> TimeStep:
-        action, _ = agent.act(params, carry, obs, key, True)
-        keys = jax.random.split(key, tasks.shape[0])
+        act_key, env_key = jax.random.split(jax.random.key(0))
+        action, _ = agent.act(params, carry, obs, act_key, True)
+        keys = jax.random.split(env_key, tasks.shape[0])
         return jax.vmap(env.step)(keys, state, agent.env_action(action), tasks)[1]
 
     shapes = jax.eval_shape(one_step, state, obs)

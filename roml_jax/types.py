@@ -22,7 +22,7 @@ Returns are higher-is-better everywhere; losses enter as negative returns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -60,6 +60,7 @@ class Box(NamedTuple):
 ActionSpace: TypeAlias = Discrete | Box
 
 
+@runtime_checkable
 class TaskEnv(Protocol):
     """One environment as a frozen dataclass of settings and pure methods.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from roml_jax.networks import Belief, BeliefEncoder, TaskDecoder, TransitionDecoder
+from roml_jax.checks import check_at_least, check_choice, check_positive
+from roml_jax.decoders import TaskDecoder, TransitionDecoder
+from roml_jax.encoder import Belief, BeliefEncoder
 from roml_jax.rollout import next_obs, seen_obs
 from roml_jax.types import Metrics, PRNGKey
 
@@ -65,7 +67,7 @@ class BeliefConfig:
     obs_coef: float = 1.0
     task_coef: float = 1.0
     kl_weight: float = 0.1
-    kl_over_batch: str = "sum"
+    kl_over_batch: Literal["sum", "mean"] = "sum"
     elbo_terms: int | None = 50
     decode_terms: int | None = 50
     truncation: int | None = 50
@@ -83,19 +85,26 @@ class BeliefConfig:
                 "a belief needs something to predict: turn on at least one of decode_reward, "
                 "decode_obs, decode_task"
             )
-        if self.kl_over_batch not in ("sum", "mean"):
-            raise ValueError(f"kl_over_batch is one of sum, mean; got {self.kl_over_batch!r}")
-        for name in ("latent_size", "hidden_size", "batch_size", "updates", "buffer_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        check_choice("kl_over_batch", self.kl_over_batch, ("sum", "mean"))
+        check_at_least(self, 1, "latent_size", "hidden_size", "batch_size", "updates")
+        check_at_least(self, 1, "action_embedding", "obs_embedding", "reward_embedding")
+        check_at_least(self, 1, "layers_before", "layers_after", "decoder_layers")
+        check_at_least(self, 1, "elbo_terms", "decode_terms", "truncation")
+        check_at_least(self, 0, "kl_weight", "reward_coef", "obs_coef", "task_coef")
+        check_positive(self, "learning_rate", "encoder_max_grad_norm", "decoder_max_grad_norm")
         if not self.decoder_layers:
             raise ValueError("decoder_layers needs at least one size")
+        if self.buffer_size < self.batch_size:
+            raise ValueError(
+                f"buffer_size must be at least the batch_size of {self.batch_size}; "
+                f"got {self.buffer_size}"
+            )
 
 
 class Trajectory(NamedTuple):
     """What the belief learns from: one meta-episode (batches carry a leading axis)."""
 
-    obs: Float[Array, "K H+1 O"]  # with the done flag, as in ``Rollout``
+    obs: Float[Array, "K H1 O"]  # with the done flag, as in ``Rollout``
     action: Float[Array, "T A"]  # as the environment received it; an index as a float
     reward: Float[Array, " T"]  # raw
     valid: Bool[Array, " T"]
@@ -181,7 +190,7 @@ def sample_latent(key: PRNGKey, belief: Belief) -> Float[Array, "... L"]:
     return belief.mean + jnp.exp(0.5 * belief.logvar) * noise
 
 
-def kl_to_previous(belief: Belief) -> Float[Array, "T+1 B"]:
+def kl_to_previous(belief: Belief) -> Float[Array, "T1 B"]:
     """KL divergence of each posterior from the one before; the first from N(0, I).
 
     ``KL(q_t || q_{t-1}) = 1/2 sum_l [logvar_{t-1} - logvar_t - 1

@@ -7,6 +7,7 @@ Deep RL via Meta-Learning"; the settings of *Train Hard, Fight Easy*.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from roml_jax.buffers import TrajectoryBuffer, add_block, init_buffer, sample_trajectories
+from roml_jax.checks import check_at_least
 from roml_jax.learners.belief import (
     BeliefConfig,
     BeliefModel,
@@ -23,16 +25,18 @@ from roml_jax.learners.belief import (
     init_belief,
     make_model,
 )
-from roml_jax.learners.ppo import (
+from roml_jax.learners.policy import (
     PolicyConfig,
     PolicyParams,
     PolicyState,
     act_on,
+    after_warmup,
     check_sizes,
     improve_policy,
     init_policy,
     keep_unless,
     make_network,
+    to_env_action,
 )
 from roml_jax.rollout import Boundary, Rollout, rollout, rollout_returns
 from roml_jax.types import Agent, Discrete, Learner, Metrics, PRNGKey, TaskEnv, Transition
@@ -55,6 +59,11 @@ class VariBADConfig:
     boundary: Boundary = Boundary()
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     belief: BeliefConfig = field(default_factory=BeliefConfig)
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without an environment."""
+        check_at_least(self, 1, "num_tasks")
+        check_at_least(self, 0, "warmup_frames")
 
 
 class VariBADParams(NamedTuple):
@@ -132,7 +141,8 @@ def varibad(env: TaskEnv, config: VariBADConfig = VariBADConfig()) -> Learner:
         )
         belief, belief_metrics = learn_belief(belief_key, model, config.belief, state)
         warm = state.frames >= config.warmup_frames
-        policy, belief = keep_unless(warm, (policy, belief), (state.policy, state.belief))
+        belief = keep_unless(warm, belief, state.belief)
+        policy = after_warmup(warm, policy, state.policy)
         return state._replace(policy=policy, belief=belief), metrics | belief_metrics
 
     return Learner(init, collect, update, agent, params, config.num_tasks, frames)
@@ -159,8 +169,7 @@ def make_agent(env: TaskEnv, config: VariBADConfig, model: BeliefModel) -> Agent
         )
         return jnp.where(transition.valid[:, None], new, carry)
 
-    squash = jnp.tanh if config.policy.squash else lambda action: action
-    return Agent(init_carry, act, observe, squash)
+    return Agent(init_carry, act, observe, partial(to_env_action, config.policy))
 
 
 def encoder_action(env: TaskEnv, action: Array) -> Float[Array, "... A"]:

@@ -1,0 +1,1 @@
+"""Command lines, presets, logs, checkpoints and figures: all that touches the host."""

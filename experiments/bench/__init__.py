@@ -1,0 +1,1 @@
+"""Benchmarks: commands that print and keep timings. None is a test."""

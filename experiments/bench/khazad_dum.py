@@ -1,0 +1,212 @@
+"""Frames per second of RoML on Khazad-Dum, and what they are spent on.
+
+``python -m experiments.bench.khazad_dum`` runs the preset with more tasks per step and more
+seeds, each size in a process of its own, and prints a table: frames/s of whole training
+steps over all seeds, the time of a step and of its parts, compile time, and the peak of the
+process's memory. ``--out FILE.csv`` keeps the rows.
+
+The parts are compiled and timed apart, so they need not add up to the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TASKS = (32, 128, 1024, 4096)
+SEEDS = (1, 4, 16)
+ORIGINAL_FRAMES_PER_S = 1500.0  # the original PyTorch code on two CPU cores, one seed
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the sizes asked for, one process each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, nargs="+", default=TASKS, help="tasks per step")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds at once")
+    parser.add_argument(
+        "--memory-gib", type=float, default=_memory_gib(), help="skip what needs more"
+    )
+    parser.add_argument("--out", type=Path, help="CSV file for the rows")
+    parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.one:
+        print(json.dumps(measure(*args.one)))
+        return
+    rows = []
+    print(f"{'tasks':>6}{'seeds':>6}{'frames/s':>11}{'x original':>11}{'step ms':>9}", end="")
+    print(f"{'collect':>9}{'policy':>9}{'belief':>9}{'compile s':>10}{'peak GiB':>9}")
+    for tasks in args.tasks:
+        for seeds in args.seeds:
+            row = _in_a_process(tasks, seeds, args.memory_gib)
+            if row is not None:
+                rows.append(row)
+                _print(row)
+    if args.out and rows:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        with args.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def measure(tasks: int, seeds: int) -> dict[str, Any]:
+    """Times one size; call it in a fresh process, since memory peaks are per process."""
+    import jax
+    import jax.numpy as jnp
+
+    from envs.khazad_dum import KhazadDum
+    from experiments.presets import PRESETS
+    from roml_jax import methods
+    from roml_jax.learners import policy, varibad
+    from roml_jax.train import make_train
+
+    env = KhazadDum()
+    config = dataclasses.replace(PRESETS["khazad-dum"].learners["varibad"], num_tasks=tasks)
+    learner = varibad.varibad(env, config)
+    batch = 128 if 128 % tasks == 0 else None
+    method = methods.roml(env.family, 0.01, beta=0.05, batch=batch, soft_update=0.5)
+    init, step = make_train(learner, method)
+    network = policy.make_network(env, config.policy)
+    model = varibad.make_model(config.belief, config.boundary.observation_size(env), 1)
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    repeats = max(2, min(10, 400 // (tasks * seeds // 32)))
+    state = jax.jit(jax.vmap(init))(keys)
+
+    def run_steps(state: Any) -> Any:
+        return jax.lax.fori_loop(0, repeats, lambda _, s: jax.vmap(step)(s)[0], state)
+
+    start = time.perf_counter()
+    compiled = jax.jit(run_steps, donate_argnums=0).lower(state).compile()
+    compile_s = time.perf_counter() - start
+
+    def advance() -> Any:
+        nonlocal state
+        state = compiled(state)
+        return state.step
+
+    step_s = _best(advance) / repeats
+    peak_gib = _peak_gib(jax.devices()[0])  # of training, before the parts are timed
+
+    def collect(key: Any, learner_state: Any) -> Any:
+        task_key, key = jax.random.split(key)
+        drawn = env.family.sample(task_key, env.family.phi0, tasks)
+        params = learner.params(learner_state)
+        return varibad.rollout(key, env, learner.agent, params, drawn, boundary=config.boundary)
+
+    def improve_policy(key: Any, learner_state: Any, data: Any) -> Any:
+        belief = jnp.concatenate([data.extras, data.extras[-1:]])
+        mask = jnp.ones(tasks, bool)
+        args = (network, config.policy, learner_state.policy, data, belief, mask)
+        return policy.improve_policy(key, *args)
+
+    def improve_belief(key: Any, learner_state: Any) -> Any:
+        return varibad.learn_belief(key, model, config.belief, learner_state)
+
+    def in_a_loop(part: Callable[..., Any], *args: Any) -> float:
+        """Seconds of a part, inside a loop as in training: no buffer is allocated anew."""
+
+        def once(key: Any, args: Any) -> Any:
+            out = jax.vmap(part)(jax.random.split(key, seeds), *args)
+            return jax.tree.map(lambda x: jnp.sum(x.astype(jnp.float32)), out)
+
+        run = jax.jit(lambda keys, args: jax.lax.map(lambda key: once(key, args), keys))
+        repeated = jax.random.split(jax.random.key(1), repeats)
+        return _best(lambda: run(repeated, args)) / repeats
+
+    data = jax.jit(jax.vmap(collect))(keys, state.learner)
+    parts = {
+        "collect_ms": in_a_loop(collect, state.learner),
+        "policy_ms": in_a_loop(improve_policy, state.learner, data),
+        "belief_ms": in_a_loop(improve_belief, state.learner),
+    }
+    frames_per_s = seeds * learner.frames_per_step / step_s
+    return {
+        "tasks": tasks,
+        "seeds": seeds,
+        "frames_per_s": round(frames_per_s),
+        "times_original": round(frames_per_s / ORIGINAL_FRAMES_PER_S, 1),
+        "step_ms": round(step_s * 1e3, 2),
+        **{name: round(seconds * 1e3, 2) for name, seconds in parts.items()},
+        "compile_s": round(compile_s, 1),
+        "peak_gib": round(peak_gib, 2),
+        "device": _device_name(jax.devices()[0]),
+        "jax": jax.__version__,
+    }
+
+
+def _best(run: Callable[[], Any]) -> float:
+    """Least wall time in seconds of four runs after one to warm up."""
+    import jax
+
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _in_a_process(tasks: int, seeds: int, memory_gib: float) -> dict[str, Any] | None:
+    """One row, or None with the reason printed."""
+    needed = seeds * (0.6 + tasks * 7e-4)
+    if needed > memory_gib:
+        print(f"{tasks:>6}{seeds:>6}   skipped: needs about {needed:.0f} GiB")
+        return None
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.bench.khazad_dum",
+        "--one",
+        str(tasks),
+        str(seeds),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        last = result.stderr.strip().splitlines()[-1:] or ["killed"]
+        print(f"{tasks:>6}{seeds:>6}   failed: {last[0][:120]}")
+        return None
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def _print(row: dict[str, Any]) -> None:
+    print(
+        f"{row['tasks']:>6}{row['seeds']:>6}{row['frames_per_s']:>11,}{row['times_original']:>11}"
+        f"{row['step_ms']:>9}{row['collect_ms']:>9}{row['policy_ms']:>9}{row['belief_ms']:>9}"
+        f"{row['compile_s']:>10}{row['peak_gib']:>9}",
+        flush=True,
+    )
+
+
+def _memory_gib() -> float:
+    return 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _peak_gib(device: Any) -> float:
+    stats = device.memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _device_name(device: Any) -> str:
+    if device.platform != "cpu":
+        return str(device.device_kind)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.machine()} CPU, {cores} cores"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What runs on the device: training chunks, validation and test, compiled ahead of time.
+
+Several seeds are vmapped into one computation; each keeps its own directory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from experiments import checkpoints
+from experiments.config import Built
+from experiments.runs import Run
+from roml_jax.evaluate import Evaluation, evaluate, sample_tasks
+from roml_jax.risk import cvar
+from roml_jax.types import PRNGKey
+
+
+class Functions(NamedTuple):
+    """What runs on the device, compiled."""
+
+    init: Callable[[PRNGKey], PyTree]
+    run_chunk: Callable[[PyTree, Any], tuple[PyTree, dict[str, Array]]]
+    validate: Callable[[PyTree, PRNGKey], Float[Array, "2"]]
+    chunk: int  # most steps of a chunk
+
+
+class Session(NamedTuple):
+    """The seeds that train side by side, and where each of them is written."""
+
+    built: Built
+    runs: list[Run]
+    paths: list[Path]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds."""
+        return [run.seed for run in self.runs]
+
+    def one(self, tree: PyTree, i: int) -> PyTree:
+        """The part of the i-th seed."""
+        return tree if len(self.runs) == 1 else jax.tree.map(lambda x: x[i], tree)
+
+
+def make_evaluate(built: Built, n: int) -> Callable[[PyTree, PRNGKey], Evaluation]:
+    """``(params, key) -> Evaluation`` on n tasks of the original distribution."""
+
+    def run(params: PyTree, key: PRNGKey) -> Evaluation:
+        task_key, rollout_key = jax.random.split(key)
+        tasks = sample_tasks(task_key, built.env, n)
+        agent = built.learner.agent
+        return evaluate(rollout_key, built.env, agent, params, tasks, boundary=built.boundary)
+
+    return run
+
+
+def make_run_chunk(step: Callable, chunk: int) -> Callable:
+    """``(state, n) -> (state, metrics[chunk, …])``: n <= chunk steps, n not static."""
+
+    def run_chunk(state: PyTree, n: Array) -> tuple[PyTree, PyTree]:
+        shapes = jax.eval_shape(step, state)[1]
+        record = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), shapes)
+
+        def body(i: Array, loop: tuple) -> tuple:
+            state, metrics = step(loop[0])
+            return state, jax.tree.map(lambda all_, new: all_.at[i].set(new), loop[1], metrics)
+
+        return jax.lax.fori_loop(0, n, body, (state, record))
+
+    return run_chunk
+
+
+def compile_functions(session: Session) -> tuple[Functions, float]:
+    """Compiles everything that training needs, at the same time; also returns the seconds."""
+    start = time.perf_counter()
+    built, several = session.built, len(session.runs) > 1
+    init, step = (jax.vmap(f) if several else f for f in (built.init, built.step))
+    chunk = min(built.experiment.validation_every, built.total_steps)
+    alpha = built.experiment.method.alpha
+
+    def validate(params: PyTree, key: PRNGKey) -> Float[Array, "2"]:
+        returns = make_evaluate(built, built.experiment.validation_tasks)(params, key).returns
+        return jnp.stack([jnp.mean(returns), cvar(returns, alpha)])
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    keys = jax.ShapeDtypeStruct((len(session.runs),), key.dtype) if several else key
+    state = jax.eval_shape(init, keys)
+    params = jax.eval_shape(built.learner.params, built.state_shape.learner)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = [
+        jax.jit(make_run_chunk(step, chunk), donate_argnums=0).lower(state, count),
+        jax.jit(init).lower(keys),
+        jax.jit(validate).lower(params, key),
+    ]
+    with ThreadPoolExecutor(len(lowered)) as pool:
+        run_chunk, compiled_init, compiled_validate = pool.map(lambda x: x.compile(), lowered)
+    functions = Functions(compiled_init, run_chunk, compiled_validate, chunk)
+    return functions, time.perf_counter() - start
+
+
+def start_state(session: Session, functions: Functions, step: int | None) -> PyTree:
+    """The state to begin with: fresh, or from the checkpoints of ``step``."""
+    if step is not None:
+        shape = session.built.state_shape
+        return checkpoints.to_device([checkpoints.restore(p, shape) for p in session.paths], shape)
+    keys = [jax.random.key(seed) for seed in session.seeds]
+    return functions.init(keys[0] if len(keys) == 1 else jnp.stack(keys))

@@ -1,0 +1,127 @@
+"""Repeats the test of trained agents from their checkpoints alone.
+
+``python -m experiments.evaluate runs/khazad-dum/roml-varibad`` tests every seed below a
+directory; ``--tasks`` and ``--seed`` choose other test tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from experiments import checkpoints, cli, report, runs, testing
+from experiments.config import Built, Experiment, UserError, build
+from experiments.presets import PRESETS
+from experiments.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to test.
+
+    Attributes:
+      run: the directory of a seed, or one that holds several.
+      tasks: number of test tasks; None for that of the run.
+      seed: of test tasks and noise; None for that of the run.
+      csv: file for the table of all episodes; None writes nothing.
+    """
+
+    run: Annotated[str, tyro.conf.Positional]
+    tasks: int | None = None
+    seed: int | None = None
+    csv: Path | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+      argv: command-line arguments.
+
+    Returns:
+      The exit code, 0.
+
+    Raises:
+      UserError: there is no run, or an option is not valid.
+    """
+    options = _parse(argv)
+    if options.tasks is not None and options.tasks < 1:
+        raise UserError(f"--tasks must be at least 1; got {options.tasks}")
+    groups: dict[tuple[str, Experiment], list[tuple[Path, Run]]] = {}
+    for path in _find(Path(options.run)):
+        run = runs.read_config(path)
+        groups.setdefault((run.env, run.experiment), []).append((path, run))
+    tables = []
+    for (env, experiment), members in groups.items():
+        built, view = build(experiment), PRESETS[env].view
+        test = testing.make_test(built, view, options.tasks or experiment.test_tasks)
+        alpha, scores, notes = experiment.method.alpha, [], []
+        for path, run in members:
+            state = checkpoints.restore(path, built.state_shape)
+            seed = run.seed if options.seed is None else options.seed
+            table = test(built.learner.params(state.learner), seed)
+            phi = testing.final_phi(state.sampler, experiment)
+            scores.append(testing.score(table, alpha, view, phi)._replace(seed=run.seed))
+            notes.append(f"seed {run.seed}: {_note(path, built, table, options)}")
+            tables.append(table.assign(run=str(path)))
+        tasks = options.tasks or experiment.test_tasks
+        print(f"{env}, {members[0][1].label()}, test on {tasks:,} tasks")
+        print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
+    if options.csv is not None:
+        options.csv.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_whole(options.csv, pd.concat(tables).to_csv(index=False))
+        print(f"episodes written to {options.csv}")
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> Options:
+    default = Options(run=tyro.MISSING)
+    usage = "RUN is a directory of a seed, or one that holds several"
+    if not any(word in ("-h", "--help") for word in argv) and (not argv or argv[0][:1] == "-"):
+        raise UserError(f"say which run first: python -m experiments.evaluate RUN ({usage})")
+    return cli.parse(
+        Options, default, argv, prog="python -m experiments.evaluate", description=__doc__ or ""
+    )
+
+
+def _find(root: Path) -> list[Path]:
+    """Directories of runs, at or below a directory, in order of their seeds.
+
+    Raises:
+      UserError: there are none.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is no directory: give a run, runs/khazad-dum/… for instance")
+    found = [file.parent for file in root.rglob(runs.CONFIG)]
+    if not found:
+        raise UserError(f"{root} holds no run: no {runs.CONFIG} in it or below")
+    found = [path for path in found if checkpoints.latest_step(path) is not None]
+    if not found:
+        raise UserError(f"{root} holds no checkpoint yet: train it first")
+    return sorted(found, key=lambda path: (path.parent, len(path.name), path.name))
+
+
+def _note(path: Path, built: Built, table: pd.DataFrame, options: Options) -> str:
+    """How the checkpoint and the result stand to the run's own."""
+    step, total = checkpoints.latest_step(path), built.total_steps
+    file = path / runs.TEST
+    if step != total:
+        return f"unfinished, checkpoint of step {step:,} of {total:,}"
+    if options.tasks is not None or options.seed is not None or not file.is_file():
+        return f"step {step:,}"
+    old = pd.read_csv(file)
+    if len(old) != len(table):
+        return f"{file} has other tasks"
+    gap = float(np.abs(old["return"].to_numpy() - table["return"].to_numpy(float)).max())
+    return f"as in {file}" if gap < 1e-6 else f"differs from {file} by up to {gap:.2g} an episode"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,135 @@
+"""Settings of the published experiments, by environment. A new environment is one entry.
+
+Sources: the code that made the published numbers; where the paper's text differs, its
+variant is an entry of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from envs.khazad_dum import KhazadDum
+from experiments.config import Experiment, MethodConfig
+from experiments.views import KHAZAD_DUM, View
+from roml_jax.learners.belief import BeliefConfig
+from roml_jax.learners.policy import PolicyConfig
+from roml_jax.learners.ppo import PPOConfig
+from roml_jax.learners.varibad import VariBADConfig
+
+
+class Preset(NamedTuple):
+    """What the command line offers under one name.
+
+    Attributes:
+      summary: one line for people.
+      experiment: the settings, with the default learner's.
+      learners: settings of the learners, by name.
+      view: how the episodes of this environment are named and drawn.
+    """
+
+    summary: str
+    experiment: Experiment
+    learners: dict[str, Any]
+    view: View | None = None
+
+    def with_learner(self, name: str) -> Experiment:
+        """The experiment with one of ``learners``."""
+        return dataclasses.replace(self.experiment, learner=self.learners[name])
+
+    def env_class(self) -> type:
+        """Class of the environment's settings."""
+        return type(self.experiment.env)
+
+
+def _khazad_dum() -> Preset:
+    """The original code's settings: 8e6 frames, 32 tasks a step, nu 0.2."""
+    policy = PolicyConfig(
+        layers=(64, 64),
+        activation="tanh",
+        initialization="normc",
+        obs_embedding=64,
+        latent_embedding=64,
+        normalize_obs=True,
+        normalize_latent=True,
+        normalize_reward=True,
+        discount=0.999,
+        gae_lambda=0.9,
+        time_limit="ignore",
+        learning_rate=7e-4,
+        adam_eps=1e-8,
+        anneal_updates=None,
+        epochs=2,
+        minibatches=8,
+        clip=0.1,
+        entropy_coef=0.05,
+        value_coef=0.5,
+        max_grad_norm=0.5,
+    )
+    belief = BeliefConfig(
+        latent_size=5,
+        hidden_size=128,
+        action_embedding=16,
+        obs_embedding=32,
+        reward_embedding=16,
+        decoder_layers=(64, 32),
+        kl_weight=0.1,
+        elbo_terms=50,
+        decode_terms=50,
+        truncation=50,
+        learning_rate=1e-3,
+        encoder_max_grad_norm=1.0,
+        decoder_max_grad_norm=1.0,
+        buffer_size=10_000,
+        batch_size=10,
+        updates=1,
+    )
+    varibad = VariBADConfig(num_tasks=32, warmup_frames=5000, policy=policy, belief=belief)
+    method = MethodConfig(
+        name="roml",
+        alpha=0.01,
+        beta=0.05,
+        nu=0.2,
+        batch=128,
+        soft_update=0.5,
+        pool=100,
+        phi=(0.3,),  # of the oracle: three times the mean rain, where the bridge does not pay
+    )
+    experiment = Experiment(
+        env=KhazadDum(horizon=32, episodes=4, rain_mean=0.1),
+        learner=varibad,
+        method=method,
+        frames=8_000_000,
+        validation_tasks=256,
+        validation_every=50,
+        test_tasks=3008,
+    )
+    learners = {"varibad": varibad, "ppo": PPOConfig(num_tasks=32, policy=policy)}
+    return Preset("the settings of the published numbers", experiment, learners, KHAZAD_DUM)
+
+
+def _khazad_dum_paper() -> Preset:
+    """The paper's text: 5e6 frames, 16 tasks a step, Alg. 2 to the letter with nu 0."""
+    code = _khazad_dum()
+    learners = {
+        name: dataclasses.replace(config, num_tasks=16) for name, config in code.learners.items()
+    }
+    method = dataclasses.replace(
+        code.experiment.method,
+        nu=0.0,
+        batch=None,
+        soft_update=0.0,
+        strict=False,
+        quantile="plain",
+    )
+    experiment = dataclasses.replace(
+        code.experiment, learner=learners["varibad"], method=method, frames=5_000_000
+    )
+    return Preset("the settings of the paper's text", experiment, learners, KHAZAD_DUM)
+
+
+PRESETS: dict[str, Preset] = {
+    "khazad-dum": _khazad_dum(),
+    "khazad-dum-paper": _khazad_dum_paper(),
+}
+DEFAULT_ENV, DEFAULT_LEARNER = "khazad-dum", "varibad"

@@ -1,0 +1,111 @@
+"""What the terminal shows before and after: the plan of a run, and the table of its test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from experiments.config import Built, learner_name, settings
+from experiments.presets import PRESETS
+from experiments.runs import Run
+from experiments.testing import Score, mean_and_ci
+
+
+def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> str:
+    """The resolved plan, some aligned lines."""
+    experiment, env = built.experiment, built.env
+    method, total, per_step = experiment.method, built.total_steps, built.learner.frames_per_step
+    used = ("alpha", *method.used())
+    rows = {
+        "run": f"{runs[0].env}, {method.name} on {learner_name(experiment.learner)}, "
+        f"{_seeds([run.seed for run in runs])}",
+        "method": ", ".join(f"{name} {_brief(getattr(method, name))}" for name in used),
+        "frames": f"{total * per_step:,} = {total:,} steps x {built.learner.num_tasks} tasks x "
+        f"{env.episodes} episodes x {env.horizon} steps",
+        "checks": f"validation on {experiment.validation_tasks:,} tasks every "
+        f"{experiment.validation_every} steps, test on {experiment.test_tasks:,} tasks",
+        "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
+        "output": str(paths[0] if len(paths) == 1 else paths[0].parent / "seed-*"),
+    }
+    if changed := _changes(built, runs[0].env):
+        rows["changed"] = changed
+    if step is not None:
+        rows["resume"] = f"from step {step:,} of {total:,}"
+    return "\n".join(f"{name:8}{text}" for name, text in rows.items())
+
+
+def table(scores: list[Score], alpha: float) -> str:
+    """One line per seed, and one over seeds if there are several."""
+    outcomes = sorted({name for score in scores for name in score.shares})
+    phis = list(scores[0].phi)
+    head = ["seed", "mean", f"CVaR {alpha:g}", *outcomes, *(f"phi {name}" for name in phis)]
+    rows = [
+        [
+            str(score.seed),
+            f"{score.mean:.4f}",
+            f"{score.cvar:.4f}",
+            *(f"{score.shares.get(name, 0.0):.1%}" for name in outcomes),
+            *(f"{score.phi[name]:.4g}" for name in phis),
+        ]
+        for score in scores
+    ]
+    if len(scores) > 1:
+        pairs = [mean_and_ci([s.mean for s in scores]), mean_and_ci([s.cvar for s in scores])]
+        shares = [_average([s.shares.get(name, 0.0) for s in scores]) for name in outcomes]
+        ends = [_average([s.phi[name] for s in scores]) for name in phis]
+        rows.append(
+            [
+                "all",
+                *(f"{mean:.4f} ± {half:.4f}" for mean, half in pairs),
+                *(f"{share:.1%}" for share in shares),
+                *(f"{end:.4g}" for end in ends),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in [head, *rows]
+    ]
+    if len(scores) > 1:
+        lines.append(f"± half the 95 % confidence interval of the mean over {len(scores)} seeds")
+    return "\n".join(lines)
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _seeds(seeds: list[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"{len(seeds)} seeds side by side ({', '.join(map(str, seeds))})"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_brief, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _changes(built: Built, env: str) -> str:
+    """The settings that are not those of the preset."""
+    preset = PRESETS[env].with_learner(learner_name(built.experiment.learner))
+    usual, now = settings(preset), settings(built.experiment)
+    return ", ".join(
+        f"{name} {_brief(usual[name])} → {_brief(value)}"
+        for name, value in now.items()
+        if value != usual[name] and name != "method"
+    )
+
+
+def _device() -> str:
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return f"CPU ({os.cpu_count()} cores)"
+    return f"{devices[0].device_kind}"
+
+
+def _memory(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"

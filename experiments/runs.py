@@ -1,0 +1,163 @@
+"""Run directories: where a run lives, what it was told, and the tables it writes."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from experiments.config import (
+    LEARNERS,
+    Experiment,
+    UserError,
+    from_dict,
+    learner_name,
+    settings,
+    to_dict,
+)
+from experiments.presets import PRESETS
+
+CONFIG, METRICS, TEST, CHECKPOINT = "config.json", "metrics.csv", "test.csv", "checkpoint"
+_OWN_FILES = (CONFIG, METRICS, TEST, "curve.png", "episodes.png", "cem.png")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
+Status = Literal["new", "unfinished", "finished"]
+
+
+class Run(NamedTuple):
+    """One seed of one experiment."""
+
+    env: str  # name of the preset
+    experiment: Experiment
+    seed: int
+
+    def path(self, out: str | Path) -> Path:
+        """Its directory under the folder of all runs."""
+        pair = f"{self.experiment.method.name}-{learner_name(self.experiment.learner)}"
+        return Path(out) / self.env / pair / f"seed-{self.seed}"
+
+    def label(self) -> str:
+        """Method and learner, for people."""
+        return f"{self.experiment.method.name} on {learner_name(self.experiment.learner)}"
+
+    def describe(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        return {
+            "env": self.env,
+            "learner": learner_name(self.experiment.learner),
+            "seed": self.seed,
+            "experiment": to_dict(self.experiment),
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        }
+
+
+def write_config(path: Path, run: Run) -> None:
+    """Writes ``config.json``."""
+    write_whole(path / CONFIG, json.dumps(run.describe(), indent=2) + "\n")
+
+
+def read_config(path: Path) -> Run:
+    """The run of a directory.
+
+    Raises:
+      UserError: there is no run, or none of this version's settings.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise UserError(f"{path} is no run directory: it has no {CONFIG}")
+    try:
+        data = json.loads(file.read_text())
+        env_class = PRESETS[data["env"]].env_class()
+        learner_class = LEARNERS[data["learner"]].config
+        experiment = from_dict(Experiment, data["experiment"], env=env_class, learner=learner_class)
+        return Run(data["env"], experiment, int(data["seed"]))
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a config of this version: {error}") from error
+
+
+def status(path: Path) -> Status:
+    """How far the run of a directory is.
+
+    Raises:
+      UserError: the directory holds something else.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return "new"
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path} holds something that is no run: choose another --out")
+    return "finished" if (path / TEST).is_file() else "unfinished"
+
+
+def check_same(path: Path, run: Run) -> None:
+    """Raises a UserError that names the settings in which an unfinished run differs."""
+    old, new = settings(read_config(path).experiment), settings(run.experiment)
+    differing = [
+        f"{name} {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]
+    ]
+    if differing:
+        raise UserError(
+            f"{path} holds an unfinished run with other settings ({'; '.join(differing)}): "
+            "repeat them to go on, or choose --overwrite or another --out"
+        )
+
+
+def clear(path: Path) -> None:
+    """Removes the files of a run, and nothing else."""
+    for name in _OWN_FILES:
+        (path / name).unlink(missing_ok=True)
+    for events in path.glob("events.out.tfevents.*"):
+        events.unlink()
+    shutil.rmtree(path / CHECKPOINT, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def as_text(value: Any) -> str:
+    """A number with as many digits as its type holds; nothing for None."""
+    if value is None:
+        return ""
+    number = np.asarray(value)
+    return str(int(number)) if number.dtype == bool else str(number[()])
+
+
+class MetricsLog:
+    """``metrics.csv``: one row per training step, and one for the untrained agent.
+
+    Args:
+      path: the run directory.
+      columns: of the table.
+      last_step: rows of later steps, which a run has not lived to keep, are dropped.
+    """
+
+    def __init__(self, path: Path, columns: list[str], last_step: int | None) -> None:
+        file = path / METRICS
+        rows: list[list[str]] = []
+        if last_step is not None and file.is_file():
+            with file.open(newline="") as old:
+                rows = [row for row in list(csv.reader(old))[1:] if int(row[0]) <= last_step]
+        self.columns = columns
+        self.seconds = float(rows[-1][2]) if rows else 0.0  # of training before this session
+        with file.with_name(f".{METRICS}").open("w", newline="") as new:
+            csv.writer(new, lineterminator="\n").writerows([columns, *rows])
+        file.with_name(f".{METRICS}").replace(file)
+        self._file = file.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns, restval="", lineterminator="\n")
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Appends rows; columns that a row does not have stay empty."""
+        for row in rows:
+            self._writer.writerow({name: as_text(value) for name, value in row.items()})
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

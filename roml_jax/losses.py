@@ -1,0 +1,68 @@
+"""Losses of PPO, as functions of arrays."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+
+def weighted_mean(x: Float[Array, " N"], weight: Float[Array, " N"]) -> Float[Array, ""]:
+    """Mean over the weight; 0 when all weights are."""
+    return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1e-8)
+
+
+def normalize_advantages(
+    advantages: Float[Array, " N"], weight: Float[Array, " N"]
+) -> Float[Array, " N"]:
+    """``(A - mean) / (std + 1e-5)`` over the weighted samples, unbiased deviation."""
+    mean = weighted_mean(advantages, weight)
+    squares = jnp.sum(weight * jnp.square(advantages - mean))
+    std = jnp.sqrt(squares / jnp.maximum(jnp.sum(weight) - 1.0, 1.0))
+    return (advantages - mean) / (std + 1e-5)
+
+
+def policy_loss(
+    log_probs: Float[Array, " N"],
+    old_log_probs: Float[Array, " N"],
+    advantages: Float[Array, " N"],
+    weight: Float[Array, " N"],
+    clip: float,
+) -> Float[Array, ""]:
+    """Clipped surrogate, negated: ``-mean(min(rho A, clip(rho, 1 ± clip) A))``.
+
+    Reference: Schulman et al. (2017), Eq. (7).
+    """
+    ratio = jnp.exp(log_probs - old_log_probs)
+    clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+    return -weighted_mean(jnp.minimum(ratio * advantages, clipped * advantages), weight)
+
+
+def value_loss(
+    values: Float[Array, " N"],
+    old_values: Float[Array, " N"],
+    targets: Float[Array, " N"],
+    weight: Float[Array, " N"],
+    *,
+    clip: float | None,
+    huber: bool,
+) -> Float[Array, ""]:
+    """Half the mean error of the value, pessimistic about changes beyond ``clip``.
+
+    Args:
+      values: ``[N]`` new values.
+      old_values: ``[N]`` values during the rollout.
+      targets: ``[N]``.
+      weight: ``[N]`` in [0, 1].
+      clip: bound on the change from ``old_values``; None for the plain error.
+      huber: Huber error of threshold 1 (``d^2 / 2`` inside), else ``d^2``.
+    """
+
+    def error(d: Array) -> Array:
+        return optax.losses.huber_loss(d, delta=1.0) if huber else jnp.square(d)
+
+    losses = error(values - targets)
+    if clip is not None:
+        clipped = old_values + jnp.clip(values - old_values, -clip, clip)
+        losses = jnp.maximum(losses, error(clipped - targets))
+    return 0.5 * weighted_mean(losses, weight)

@@ -1,0 +1,85 @@
+"""Tiny runs, made once for all tests of the command lines."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from experiments import cli, train
+
+_TINY = """
+  --frames 700 --num-tasks 4 --env.horizon 5 --env.episodes 2 --batch 8 --warmup-frames 80
+  --policy.layers 4 --policy.obs-embedding 4 --policy.latent-embedding 4
+  --policy.minibatches 2 --policy.epochs 1 --belief.buffer-size 16 --belief.batch-size 3
+  --belief.hidden-size 4 --belief.latent-size 2 --belief.decoder-layers 4
+  --belief.elbo-terms 4 --belief.decode-terms 4 --belief.truncation None
+  --validation-tasks 8 --validation-every 6 --test-tasks 12 --checkpoint-minutes 1000
+"""
+TINY = _TINY.split()
+
+
+@pytest.fixture(scope="session")
+def compilation(tmp_path_factory):
+    """A context in which equal programs compile once, and without costly optimisation."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
+    }
+
+    @contextlib.contextmanager
+    def context():
+        old = {name: jax.config.values[name] for name in settings}
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # it may have settled that there is none
+        yield
+        for name, value in old.items():
+            jax.config.update(name, value)
+
+    return context
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(compilation):
+    with compilation():
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_tiny(compilation):
+    """``(out, *more arguments) -> exit code`` of a run of 17 steps."""
+
+    def run(out: Path, *extra: str) -> int:
+        with compilation():
+            return cli.run(train.main, ["khazad-dum", *TINY, "--out", str(out), *extra])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def single(run_tiny, tmp_path_factory) -> Path:
+    """The directory of a finished run of seed 1."""
+    out = tmp_path_factory.mktemp("single")
+    assert run_tiny(out, "--seeds", "1") == 0
+    return out / "khazad-dum" / "roml-varibad" / "seed-1"
+
+
+@pytest.fixture(scope="session")
+def several(run_tiny, tmp_path_factory) -> Path:
+    """The directory above two finished runs, seeds 1 and 5, that trained side by side."""
+    out = tmp_path_factory.mktemp("several")
+    with jax.debug_key_reuse(False):  # wrongly finds a reuse in every scan over keys under vmap
+        assert run_tiny(out, "--seeds", "1", "5", "--tensorboard") == 0
+    return out / "khazad-dum" / "roml-varibad"
+
+
+@pytest.fixture
+def tiny_experiment():
+    _, command = cli.parse_train(["khazad-dum", *TINY])
+    return command.experiment
