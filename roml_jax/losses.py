@@ -33,7 +33,9 @@ def policy_loss(
 
     Reference: Schulman et al. (2017), Eq. (7).
     """
-    ratio = jnp.exp(log_probs - old_log_probs)
+    # A weight of zero does not undo an overflow of the ratio.
+    change = jnp.where(weight > 0, log_probs - old_log_probs, 0.0)
+    ratio = jnp.exp(change)
     clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
     return -weighted_mean(jnp.minimum(ratio * advantages, clipped * advantages), weight)
 

@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
 def init_moments(shape: tuple[int, ...] = ()) -> Moments:
     """Mean 0 and variance 1 with a weight that any data outweighs."""
-    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.asarray(INITIAL_WEIGHT))
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.asarray(INITIAL_WEIGHT, jnp.float32))
 
 
 def batch_moments(x: Float[Array, "N ..."], *, unbiased: bool) -> Moments:

@@ -115,14 +115,14 @@ def meta_gae(
             discount=discount,
             trace_decay=trace_decay,
         )
-    ignored = truncated if time_limit == "ignore" else jnp.zeros_like(truncated)
+    bootstrap = time_limit == "bootstrap"
     return gae(
         rewards,
         values,
         next_values,
-        terminated=terminated,
+        terminated=terminated if bootstrap else terminated | meta_end,
         cut=terminated | truncated | meta_end,
-        ignored=ignored,
+        ignored=None if bootstrap else truncated,
         discount=discount,
         trace_decay=trace_decay,
     )

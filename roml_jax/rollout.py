@@ -141,7 +141,7 @@ def rollout(
         info = _where(alive, out.info, info)
         reward = jnp.where(alive, out.reward, 0.0)
         terminated = alive & out.terminated
-        new_obs = flagged(out.obs, last | ~alive | terminated)
+        new_obs = flagged(out.obs, last | terminated)
         new_obs = _where(alive, new_obs, obs)
         carry = agent.observe(params, carry, Transition(env_action, reward, new_obs, alive))
         loop = (state, info, alive & ~terminated, new_obs, carry)

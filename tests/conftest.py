@@ -6,6 +6,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# Tests compile much and run little.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 install_import_hook(["roml_jax", "envs"], "beartype.beartype")

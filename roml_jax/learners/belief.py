@@ -86,7 +86,9 @@ class BeliefConfig:
                 "decode_obs, decode_task"
             )
         check_choice("kl_over_batch", self.kl_over_batch, ("sum", "mean"))
-        check_at_least(self, 1, "latent_size", "hidden_size", "batch_size", "updates")
+        check_at_least(
+            self, 1, "latent_size", "hidden_size", "batch_size", "updates", "buffer_size"
+        )
         check_at_least(self, 1, "action_embedding", "obs_embedding", "reward_embedding")
         check_at_least(self, 1, "layers_before", "layers_after", "decoder_layers")
         check_at_least(self, 1, "elbo_terms", "decode_terms", "truncation")
@@ -94,11 +96,6 @@ class BeliefConfig:
         check_positive(self, "learning_rate", "encoder_max_grad_norm", "decoder_max_grad_norm")
         if not self.decoder_layers:
             raise ValueError("decoder_layers needs at least one size")
-        if self.buffer_size < self.batch_size:
-            raise ValueError(
-                f"buffer_size must be at least the batch_size of {self.batch_size}; "
-                f"got {self.buffer_size}"
-            )
 
 
 class Trajectory(NamedTuple):

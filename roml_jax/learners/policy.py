@@ -337,7 +337,7 @@ def _advantages(
         next_values,
         jnp.concatenate([values[1:], next_values[-1:]]),
         terminated=data.terminated,
-        truncated=truncated & data.valid,
+        truncated=truncated & data.valid & ~data.terminated,
         meta_end=meta_end,
         discount=config.discount,
         trace_decay=config.gae_lambda,

@@ -104,6 +104,7 @@ def varibad(env: TaskEnv, config: VariBADConfig = VariBADConfig()) -> Learner:
       does not change the training's reward scale.
     """
     frames = check_sizes(env, config.num_tasks, config.policy)
+    _check_buffer(config)
     obs_size = config.boundary.observation_size(env)
     network = make_network(env, config.policy)
     model = make_model(config.belief, obs_size, len(env.family.names))
@@ -141,7 +142,8 @@ def varibad(env: TaskEnv, config: VariBADConfig = VariBADConfig()) -> Learner:
         )
         belief, belief_metrics = learn_belief(belief_key, model, config.belief, state)
         warm = state.frames >= config.warmup_frames
-        belief = keep_unless(warm, belief, state.belief)
+        filled = state.buffer.size >= config.belief.batch_size
+        belief = keep_unless(warm & filled, belief, state.belief)
         policy = after_warmup(warm, policy, state.policy)
         return state._replace(policy=policy, belief=belief), metrics | belief_metrics
 
@@ -204,6 +206,16 @@ def learn_belief(
     keys = jax.random.split(key, config.updates)
     belief, metrics = jax.lax.scan(one_update, state.belief, keys)
     return belief, jax.tree.map(jnp.mean, metrics)
+
+
+def _check_buffer(config: VariBADConfig) -> None:
+    """Raises a ValueError if a batch is more than the buffer can hold in whole steps."""
+    tasks, batch = config.num_tasks, config.belief.batch_size
+    if config.belief.buffer_size // tasks * tasks < batch:
+        raise ValueError(
+            f"buffer_size must hold a batch of {batch} in whole steps of {tasks} tasks: at least "
+            f"{-(-batch // tasks) * tasks}; got {config.belief.buffer_size}"
+        )
 
 
 def _empty_buffer(env: TaskEnv, config: VariBADConfig) -> TrajectoryBuffer:

@@ -30,7 +30,7 @@ WRONG = {
     "--policy.minibatches 0": ["minibatches", "at least 1"],
     "--policy.layers -3": ["policy", "layers", "at least 1"],
     "--belief.truncation 0": ["belief", "truncation", "at least 1"],
-    "--belief.buffer-size 3": ["buffer_size", "batch_size", "10"],
+    "--belief.buffer-size 3": ["buffer_size", "batch of 10", "at least 32"],
     "--belief.buffer-size 20": ["buffer", "32"],
     "--num-tasks 33": ["33", "128", "1, 2, 4, 8"],
     "--num-tasks 256": ["256", "128"],

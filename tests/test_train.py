@@ -1,0 +1,171 @@
+"""One training step however it is run, for every method on every learner."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from roml_jax import methods
+from roml_jax.learners.belief import BeliefConfig
+from roml_jax.learners.policy import PolicyConfig
+from roml_jax.learners.ppo import PPOConfig, ppo
+from roml_jax.learners.varibad import VariBADConfig, varibad
+from roml_jax.train import TrainState, make_train
+from roml_jax.types import Learner
+from tests.probes import Probe
+
+ENV = Probe("arms", length=3, horizon=3, episodes=2)  # terminates with its very last step
+FAMILY = ENV.family
+POLICY = PolicyConfig(layers=(4,), obs_embedding=3, latent_embedding=3, epochs=1, minibatches=2)
+BELIEF = BeliefConfig(
+    latent_size=2,
+    hidden_size=3,
+    action_embedding=2,
+    obs_embedding=2,
+    reward_embedding=2,
+    decoder_layers=(3,),
+    elbo_terms=2,
+    decode_terms=2,
+    batch_size=4,
+    buffer_size=8,
+)
+B = 4
+LEARNERS = {
+    "ppo": lambda: ppo(ENV, PPOConfig(B, policy=POLICY)),
+    "varibad": lambda: varibad(ENV, VariBADConfig(B, 0, policy=POLICY, belief=BELIEF)),
+}
+METHODS = {
+    "baseline": lambda: methods.baseline(FAMILY, 0.5),
+    "cvar_ml": lambda: methods.cvar_ml(FAMILY, 0.5),
+    "roml": lambda: methods.roml(FAMILY, 0.5),
+    "naive": lambda: methods.naive(FAMILY, 0.5, pool=6),
+    "oracle": lambda: methods.oracle(FAMILY, 0.5, [0.2, 0.8]),
+}
+
+
+@pytest.fixture(scope="module", params=LEARNERS)
+def learner(request, module_traces):
+    """A learner whose functions are compiled once for all methods."""
+    made = LEARNERS[request.param]()
+    jitted = {
+        name: jax.jit(module_traces(name, getattr(made, name)))
+        for name in ("init", "collect", "update")
+    }
+    return made._replace(**jitted)
+
+
+@pytest.fixture(scope="module")
+def module_traces():
+    """``wrap(name, fn)`` counts the traces of fn in ``wrap.counts[name]``."""
+
+    def wrap(name, fn):
+        wrap.counts[name] = 0
+
+        def traced(*args):
+            wrap.counts[name] += 1
+            return fn(*args)
+
+        return traced
+
+    wrap.counts = {}
+    return wrap
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_contract_of_every_method_on_every_learner(name, learner, module_traces):
+    init, step = make_train(learner, METHODS[name]())
+    state = init(jax.random.key(0))
+    assert isinstance(state, TrainState) and isinstance(learner, Learner)
+    describe = lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False))  # noqa: E731
+    spec, seen = jax.tree.map(describe, state), []
+    for i in range(3):
+        before, (state, metrics) = state, step(state)
+        assert jax.tree.map(describe, state) == spec  # a fixed point of types
+        assert state.step == i + 1
+        assert not jnp.array_equal(jax.random.key_data(before.key), jax.random.key_data(state.key))
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(learner.params(state.learner)))
+        expected = {"return_mean", "phi", "sample_mean", "policy_loss", "value_loss", "entropy"}
+        assert expected <= metrics.keys()
+        for key, value in metrics.items():
+            replayed = name == "naive" and i == 2 and key.startswith("reference_")
+            assert np.isfinite(value).all() or replayed, key
+        assert 0 <= metrics["return_mean"] <= 3
+        seen.append(jax.tree.map(describe, metrics))
+    assert seen[0] == seen[1] == seen[2]
+    assert state.learner.frames == 3 * learner.frames_per_step == 3 * B * 6
+    # Compiled once, for all steps and all methods: state comes back as it went in.
+    assert module_traces.counts == {"init": 1, "collect": 1, "update": 1}
+
+
+def scripted_learner():
+    """A learner that writes down what it is given; the return of a task is its arm."""
+
+    def collect(key, state, tasks):
+        return state | {"tasks": tasks}, tasks, -tasks[:, 0]
+
+    def update(key, state, rollout, mask):
+        return state | {"mask": mask, "rollout": rollout}, {"loss": jnp.zeros(())}
+
+    blank = jnp.zeros((B, 1))
+    init = lambda key: {"tasks": blank, "mask": jnp.zeros(B, bool), "rollout": blank}  # noqa: E731
+    return Learner(init, collect, update, None, None, B, B)
+
+
+def test_selection_and_sampler_see_the_returns_of_the_step():
+    init, step = make_train(scripted_learner(), methods.cvar_ml(FAMILY, 0.25))
+    state = init(jax.random.key(0))
+    for _ in range(5):
+        state, metrics = step(state)
+        tasks = state.learner["tasks"][:, 0]
+        np.testing.assert_array_equal(state.learner["rollout"][:, 0], tasks)
+        assert state.learner["mask"].sum() >= 1
+        if tasks.max() == 1:  # the worst quarter is among the tasks of arm 1
+            assert (tasks[state.learner["mask"]] == 1).all()
+        np.testing.assert_allclose(metrics["return_mean"], -tasks.mean())
+    init, step = make_train(scripted_learner(), methods.naive(FAMILY, 0.5, pool=8))
+    state, drawn = init(jax.random.key(0)), []
+    for i in range(4):
+        state, _ = step(state)
+        drawn.append(np.asarray(state.learner["tasks"][:, 0]))
+        assert state.sampler.count == min(B * (i + 1), 8)
+    pool = np.concatenate(drawn[:2])
+    np.testing.assert_array_equal(state.sampler.tasks[:, 0], pool)
+    np.testing.assert_array_equal(state.sampler.returns, -pool)
+
+
+def test_jitted_scanned_and_vmapped_steps_agree():
+    """Same numbers to 1e-4 relative: only the order of sums may differ."""
+    init, step = make_train(LEARNERS["ppo"](), methods.roml(FAMILY, 0.5))
+    seeds = jnp.arange(2)
+
+    def from_seed(seed):
+        return init(jax.random.key(seed))
+
+    def chunk(state, length):
+        return jax.lax.scan(lambda s, _: step(s), state, None, length=length)
+
+    jitted, scanned = jax.jit(step), jax.jit(chunk, static_argnums=1)
+    singles = []
+    for seed in seeds:
+        state, rows = jax.jit(from_seed)(seed), []
+        for _ in range(4):
+            state, metrics = jitted(state)
+            rows.append(metrics)
+        singles.append((state, jax.tree.map(lambda *x: jnp.stack(x), *rows)))
+    state, first = scanned(jax.jit(from_seed)(0), 2)
+    state, second = scanned(state, 2)
+    chunks = state, jax.tree.map(lambda *x: jnp.concatenate(x), first, second)
+    with jax.debug_key_reuse(False):
+        many = jax.jit(jax.vmap(lambda seed: chunk(from_seed(seed), 4)))(seeds)
+
+    def same(a, b):
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                x, y = jax.random.key_data(x), jax.random.key_data(y)
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+    same(singles[0], chunks)
+    for i in range(2):
+        same(singles[i], jax.tree.map(lambda x: x[i], many))  # noqa: B023
+    entropies = [metrics["entropy"] for _, metrics in singles]
+    assert not jnp.array_equal(*entropies)
