@@ -10,14 +10,14 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import tyro
 
 from experiments import checkpoints, cli, report, runs, testing
-from experiments.config import Built, Experiment, UserError, build
+from experiments.config import Built, Experiment, UserError, build, learner_name
 from experiments.presets import PRESETS
 from experiments.runs import Run
 
@@ -31,12 +31,14 @@ class Options:
       tasks: number of test tasks; None for that of the run.
       seed: of test tasks and noise; None for that of the run.
       csv: file for the table of all episodes; None writes nothing.
+      summary: file for one row per run: mean, CVaR, shares of outcomes, phi.
     """
 
     run: Annotated[str, tyro.conf.Positional]
     tasks: int | None = None
     seed: int | None = None
     csv: Path | None = None
+    summary: Path | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     for path in _find(Path(options.run)):
         run = runs.read_config(path)
         groups.setdefault((run.env, run.experiment), []).append((path, run))
-    tables = []
+    tables, summary = [], []
     for (env, experiment), members in groups.items():
         built, view = build(experiment), PRESETS[env].view
         test = testing.make_test(built, view, options.tasks or experiment.test_tasks)
@@ -71,14 +73,37 @@ def main(argv: Sequence[str]) -> int:
             scores.append(testing.score(table, alpha, view, phi)._replace(seed=run.seed))
             notes.append(f"seed {run.seed}: {_note(path, built, table, options)}")
             tables.append(table.assign(run=str(path)))
+        summary += [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)]
         tasks = options.tasks or experiment.test_tasks
         print(f"{env}, {members[0][1].label()}, test on {tasks:,} tasks")
         print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
-    if options.csv is not None:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_whole(options.csv, pd.concat(tables).to_csv(index=False))
-        print(f"episodes written to {options.csv}")
+    _write(options.csv, pd.concat(tables))
+    _write(options.summary, pd.DataFrame(summary).fillna(0.0))  # outcomes that never happened
     return 0
+
+
+def _write(file: Path | None, table: pd.DataFrame) -> None:
+    """Writes a table, if a file is named."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_whole(file, table.to_csv(index=False))
+        print(f"{len(table):,} rows written to {file}")
+
+
+def _summary(run: Run, score: testing.Score) -> dict[str, Any]:
+    """The row of one run."""
+    method = run.experiment.method
+    return {
+        "env": run.env,
+        "method": method.name,
+        "learner": learner_name(run.experiment.learner),
+        "seed": run.seed,
+        "alpha": method.alpha,
+        "mean": score.mean,
+        "cvar": score.cvar,
+        **dict(sorted(score.shares.items())),
+        **{f"phi_{name}": value for name, value in score.phi.items()},
+    }
 
 
 def _parse(argv: Sequence[str]) -> Options:

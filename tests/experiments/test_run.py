@@ -9,6 +9,7 @@ import signal
 import jax
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.image import imread
 
 from envs.khazad_dum import PATH_NAMES
@@ -109,10 +110,16 @@ def test_evaluate_repeats_the_test(single, tmp_path, capsys):
     again, first = pd.read_csv(file), pd.read_csv(single / "test.csv")
     pd.testing.assert_frame_equal(again.drop(columns="run"), first, check_exact=True)
 
-    other = ["--tasks", "5", "--seed", "9", "--csv", str(file)]
+    summary = tmp_path / "summary.csv"
+    other = ["--tasks", "5", "--seed", "9", "--csv", str(file), "--summary", str(summary)]
     assert cli.run(evaluate.main, [str(tmp_path / "run"), *other]) == 0
     assert len(pd.read_csv(file)) == 5 * EPISODES
     assert "5 tasks" in capsys.readouterr().out
+    (row,) = pd.read_csv(summary).to_dict("records")
+    returns = pd.read_csv(file).groupby("task_index")["return"].mean()
+    assert row["mean"] == pytest.approx(returns.mean(), rel=1e-5)
+    assert row["cvar"] == pytest.approx(returns.min(), rel=1e-5)  # alpha of 5 tasks: the worst
+    assert row["phi_mean_rain"] > 0
 
 
 def stop_at(step, number, patch):
