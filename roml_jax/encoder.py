@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from roml_jax.networks import MLP, Linear
+from roml_jax.networks import MLP, Linear, orthogonal
 
 
 class Belief(NamedTuple):
@@ -73,8 +73,8 @@ class BeliefEncoder(nn.Module):
         self.embed_reward = MLP((self.reward_embedding,), nn.relu)
         self.before = MLP(self.layers_before, nn.relu)
         # All gates are orthogonalised as one [in, 3 E] matrix, not gate by gate.
-        self.input_map = Linear(3 * self.hidden_size, nn.initializers.orthogonal())
-        self.recurrent_map = Linear(3 * self.hidden_size, nn.initializers.orthogonal())
+        self.input_map = Linear(3 * self.hidden_size, orthogonal())
+        self.recurrent_map = Linear(3 * self.hidden_size, orthogonal())
         self.after = MLP(self.layers_after, nn.relu)
         # One map for mean and log-variance: their columns are independent draws.
         self.heads = Linear(2 * self.latent_size)

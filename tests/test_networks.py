@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from roml_jax.decoders import TaskDecoder, TransitionDecoder
 from roml_jax.encoder import BeliefEncoder, gru_gates, gru_scan
-from roml_jax.networks import MLP, ActorCritic, Linear, hidden_init
+from roml_jax.networks import MLP, ActorCritic, Linear, hidden_init, orthogonal
 
 GAIN = 5 / 3
 
@@ -363,3 +363,18 @@ def test_mlp_and_task_decoder():
     h = np.maximum(np.asarray(x) @ p["MLP_0/Linear_0/kernel"] + p["MLP_0/Linear_0/bias"], 0)
     want = h @ p["Linear_0/kernel"] + p["Linear_0/bias"]
     np.testing.assert_allclose(decoder.apply(params, x), want, rtol=1e-5, atol=1e-6)
+
+
+def test_orthogonal_matrices_of_several_seeds_are_made_one_by_one():
+    """Batched QR decompositions can deadlock each other on few cores."""
+    init = lambda key: orthogonal(2.0)(key, (3, 12))  # noqa: E731
+    keys = jax.random.split(jax.random.key(0), 4)
+    with jax.debug_key_reuse(False):  # a false alarm: vmap of a scan over keys
+        text = jax.jit(jax.vmap(init)).lower(keys).as_text()
+        together = jax.vmap(init)(keys)
+    calls = [line for line in text.splitlines() if "lapack" in line]
+    assert calls
+    assert not any("tensor<4x" in line for line in calls)
+    for key, matrix in zip(keys, together, strict=True):
+        np.testing.assert_allclose(matrix, init(key), rtol=1e-6)
+        np.testing.assert_allclose(matrix @ matrix.T, 4 * np.eye(3), atol=1e-5)
