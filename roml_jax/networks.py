@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from roml_jax.checks import check_choice
+
 Initializer: TypeAlias = jax.nn.initializers.Initializer
 Activation: TypeAlias = Literal["tanh", "relu", "elu", "gelu", "silu"]
 Initialization: TypeAlias = Literal["normc", "orthogonal", "uniform"]
@@ -70,8 +72,7 @@ def hidden_init(name: Initialization) -> Initializer | None:
         "orthogonal": orthogonal(TANH_GAIN),
         "uniform": None,
     }
-    if name not in table:
-        raise ValueError(f"initialization is one of {', '.join(table)}; got {name!r}")
+    check_choice("initialization", name, tuple(table))
     return table[name]
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from roml_jax.checks import check_choice
+
 TimeLimit: TypeAlias = Literal["ignore", "bootstrap", "continue"]
 TIME_LIMITS: tuple[TimeLimit, ...] = ("ignore", "bootstrap", "continue")
 
@@ -103,8 +105,7 @@ def meta_gae(
 
     Reference: Schulman et al. (2016); Zintgraf et al. (2020), Section 3.
     """
-    if time_limit not in TIME_LIMITS:
-        raise ValueError(f"time_limit is one of {', '.join(TIME_LIMITS)}; got {time_limit!r}")
+    check_choice("time_limit", time_limit, TIME_LIMITS)
     if time_limit == "continue":
         return gae(
             rewards,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from roml_jax.checks import check_choice
 from roml_jax.returns import episode_returns, meta_returns
 from roml_jax.types import Agent, PRNGKey, TaskEnv, TimeStep, Transition
 
@@ -38,10 +39,7 @@ class Boundary:
 
     def __post_init__(self) -> None:
         """Checks the choice."""
-        if self.observation not in BOUNDARIES:
-            raise ValueError(
-                f"boundary.observation is one of {', '.join(BOUNDARIES)}; got {self.observation!r}"
-            )
+        check_choice("boundary.observation", self.observation, BOUNDARIES)
 
     def observation_size(self, env: TaskEnv) -> int:
         """O as the agent sees it."""

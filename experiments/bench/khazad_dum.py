@@ -70,18 +70,18 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from envs.khazad_dum import KhazadDum
     from experiments.presets import PRESETS
-    from roml_jax import methods
     from roml_jax.learners import policy, varibad
     from roml_jax.train import make_train
 
-    env = KhazadDum()
-    config = dataclasses.replace(PRESETS["khazad-dum"].learners["varibad"], num_tasks=tasks)
+    preset = PRESETS["khazad-dum"]
+    env = preset.experiment.env
+    config = dataclasses.replace(preset.learners["varibad"], num_tasks=tasks)
     learner = varibad.varibad(env, config)
-    batch = 128 if 128 % tasks == 0 else None
-    method = methods.roml(env.family, 0.01, beta=0.05, batch=batch, soft_update=0.5)
-    init, step = make_train(learner, method)
+    method = preset.experiment.method
+    if method.batch is not None and method.batch % tasks:  # more tasks than a batch of the sampler: one batch a step
+        method = dataclasses.replace(method, batch=None)
+    init, step = make_train(learner, method.make(env.family))
     network = policy.make_network(env, config.policy)
     model = varibad.make_model(config.belief, config.boundary.observation_size(env), 1)
 
