@@ -79,7 +79,7 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
     config = dataclasses.replace(preset.learners["varibad"], num_tasks=tasks)
     learner = varibad.varibad(env, config)
     method = preset.experiment.method
-    if method.batch is not None and method.batch % tasks:  # more tasks than a batch of the sampler: one batch a step
+    if method.batch is not None and method.batch % tasks:  # a step is more than a batch
         method = dataclasses.replace(method, batch=None)
     init, step = make_train(learner, method.make(env.family))
     network = policy.make_network(env, config.policy)
