@@ -22,20 +22,49 @@ _STRAY = re.compile(r"Unrecognized options: (.*)")
 _WHERE = re.compile(r"Error parsing (experiment\.)?(learner\.)?")
 
 
+def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
+    """Seeds from words: a number each, or ``FIRST..LAST``.
+
+    Raises:
+      ValueError: a word is neither.
+    """
+    seeds: list[int] = []
+    for word in words:
+        first, dots, last = word.partition("..")
+        if not first.isdigit() or (dots and not last.isdigit()):
+            raise ValueError(f"{word} is neither a seed, 3 for instance, nor a range, 0..9")
+        seeds += range(int(first), int(last if dots else first) + 1)
+    return tuple(seeds)
+
+
+Seeds = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="SEED|FIRST..LAST",
+        instance_from_str=parse_seeds,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [str(seed) for seed in value],
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Where and how to run; nothing here changes a result.
 
     Attributes:
-      seeds: one run for each; several train side by side on the device.
+      seeds: one run for each, 0 1 2 or 0..2; several train side by side on the device.
       out: folder of all runs.
+      name: folder of these seeds in it, of a variant for instance; None for METHOD-LEARNER.
       overwrite: start anew where a run already is.
       checkpoint_minutes: minutes between checkpoints during training.
       tensorboard: also write TensorBoard events.
     """
 
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     out: str = "runs"
+    name: str | None = None
     overwrite: bool = False
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False

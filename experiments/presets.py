@@ -18,6 +18,13 @@ from roml_jax.learners.ppo import PPOConfig
 from roml_jax.learners.varibad import VariBADConfig
 
 
+class Published(NamedTuple):
+    """Published results of a method: means over seeds with their 95 % intervals."""
+
+    mean: tuple[float, float, float]  # mean return, low, high
+    cvar: tuple[float, float, float]  # CVaR return, low, high
+
+
 class Preset(NamedTuple):
     """What the command line offers under one name.
 
@@ -26,12 +33,14 @@ class Preset(NamedTuple):
       experiment: the settings, with the default learner's.
       learners: settings of the learners, by name.
       view: how the episodes of this environment are named and drawn.
+      published: results of the default learner to compare with, by method.
     """
 
     summary: str
     experiment: Experiment
     learners: dict[str, Any]
     view: View | None = None
+    published: dict[str, Published] | None = None
 
     def with_learner(self, name: str) -> Experiment:
         """The experiment with one of ``learners``."""
@@ -105,7 +114,16 @@ def _khazad_dum() -> Preset:
         test_tasks=3008,
     )
     learners = {"varibad": varibad, "ppo": PPOConfig(num_tasks=32, policy=policy)}
-    return Preset("the settings of the published numbers", experiment, learners, KHAZAD_DUM)
+    published = {  # read off plots, 30 seeds; of CVaR-ML in the variant of the original code
+        "baseline": Published((-0.245, -0.30, -0.21), (-0.695, -0.74, -0.66)),
+        "cvar-ml": Published((-0.365, -0.45, -0.30), (-0.495, -0.56, -0.43)),
+        "cvar-ml:policy.unselected=constant_advantage": Published(
+            (-0.365, -0.45, -0.30), (-0.495, -0.56, -0.43)
+        ),
+        "roml": Published((-0.24, -0.245, -0.235), (-0.445, -0.465, -0.425)),
+    }
+    summary = "the settings of the published numbers"
+    return Preset(summary, experiment, learners, KHAZAD_DUM, published)
 
 
 def _khazad_dum_paper() -> Preset:
@@ -125,7 +143,8 @@ def _khazad_dum_paper() -> Preset:
     experiment = dataclasses.replace(
         code.experiment, learner=learners["varibad"], method=method, frames=5_000_000
     )
-    return Preset("the settings of the paper's text", experiment, learners, KHAZAD_DUM)
+    summary = "the settings of the paper's text"
+    return Preset(summary, experiment, learners, KHAZAD_DUM, code.published)
 
 
 PRESETS: dict[str, Preset] = {

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.metadata
 import json
+import os
+import platform
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from experiments.config import (
@@ -24,6 +29,7 @@ from experiments.presets import PRESETS
 
 CONFIG, METRICS, TEST, CHECKPOINT = "config.json", "metrics.csv", "test.csv", "checkpoint"
 _OWN_FILES = (CONFIG, METRICS, TEST, "curve.png", "episodes.png", "cem.png")
+_QUIET: Any = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 Status = Literal["new", "unfinished", "finished"]
 
@@ -34,25 +40,50 @@ class Run(NamedTuple):
     env: str  # name of the preset
     experiment: Experiment
     seed: int
+    name: str | None = None  # of the folder of its seeds; None for METHOD-LEARNER
 
     def path(self, out: str | Path) -> Path:
         """Its directory under the folder of all runs."""
         pair = f"{self.experiment.method.name}-{learner_name(self.experiment.learner)}"
-        return Path(out) / self.env / pair / f"seed-{self.seed}"
+        return Path(out) / self.env / (self.name or pair) / f"seed-{self.seed}"
 
     def label(self) -> str:
         """Method and learner, for people."""
         return f"{self.experiment.method.name} on {learner_name(self.experiment.learner)}"
 
     def describe(self) -> dict[str, Any]:
-        """What ``config.json`` holds."""
+        """What ``config.json`` holds: the run, and what made it."""
         return {
             "env": self.env,
             "learner": learner_name(self.experiment.learner),
             "seed": self.seed,
+            "name": self.name,
             "experiment": to_dict(self.experiment),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            **provenance(),
         }
+
+
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """What made a result: device, versions, and the commit where the code is a checkout."""
+    device = jax.devices()[0]
+    kind = f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    return {
+        "commit": _commit(),
+        "device": kind if device.platform == "cpu" else device.device_kind,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, with a ``+`` if files differ from it; empty without git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], **_QUIET)
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], **_QUIET)
+    except OSError:
+        return ""
+    return head.stdout.strip() + "+" * bool(changes.stdout) if head.returncode == 0 else ""
 
 
 def write_config(path: Path, run: Run) -> None:
@@ -74,7 +105,7 @@ def read_config(path: Path) -> Run:
         env_class = PRESETS[data["env"]].env_class()
         learner_class = LEARNERS[data["learner"]].config
         experiment = from_dict(Experiment, data["experiment"], env=env_class, learner=learner_class)
-        return Run(data["env"], experiment, int(data["seed"]))
+        return Run(data["env"], experiment, int(data["seed"]), data.get("name"))
     except (UserError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a config of this version: {error}") from error
 

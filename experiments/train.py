@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
     """
     env, command = cli.parse_train(argv)
     options = command.options
-    chosen = [Run(env, command.experiment, seed) for seed in _distinct(options.seeds)]
+    name, seeds = _folder(options.name), _distinct(options.seeds)
+    chosen = [Run(env, command.experiment, seed, name) for seed in seeds]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
     paths = [run.path(options.out) for run in chosen]
@@ -80,7 +81,7 @@ def _train(session: Session, step: int | None, options: cli.Options) -> tuple[in
 
 def _finish(session: Session, state: PyTree) -> None:
     """Tests every seed, writes its figures and prints the table; ``test.csv`` comes last."""
-    from experiments import figures, style
+    from experiments import run_figures, style
 
     built, start = session.built, time.perf_counter()
     experiment, view = built.experiment, PRESETS[session.runs[0].env].view
@@ -91,10 +92,10 @@ def _finish(session: Session, state: PyTree) -> None:
         params = session.one(all_params, i)
         table = test(params, run.seed)
         metrics = pd.read_csv(path / runs.METRICS)
-        style.save(figures.curve(metrics, run), path / "curve.png")
-        style.save(figures.sampler(metrics, run, built), path / "cem.png")
+        style.save(run_figures.curve(metrics, run), path / "curve.png")
+        style.save(run_figures.sampler(metrics, run, built), path / "cem.png")
         if view is not None:
-            style.save(figures.episodes(params, run, built, view), path / "episodes.png")
+            style.save(run_figures.episodes(params, run, built, view), path / "episodes.png")
         runs.write_whole(path / runs.TEST, table.to_csv(index=False))
         phi = testing.final_phi(session.one(state.sampler, i), experiment)
         scores.append(testing.score(table, experiment.method.alpha, view, phi))
@@ -108,6 +109,12 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
         told = " ".join(map(str, seeds)) or "none"
         raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
     return seeds
+
+
+def _folder(name: str | None) -> str | None:
+    if name is not None and (not name or name.startswith(".") or Path(name).name != name):
+        raise UserError(f"--name is that of one folder, roml-nu-0 for instance; got {name!r}")
+    return name
 
 
 def _first_step(chosen: list[Run], paths: list[Path], overwrite: bool) -> int | None:

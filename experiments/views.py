@@ -26,12 +26,18 @@ class View(NamedTuple):
       draw: ``(tasks[n, D], obs[K, H+1, n, O], info, terminal) -> Figure``; ``terminal``
         says that the first observation of episodes 2 … K is the last one of the episode
         before, not the start.
+      task: what the first component of a task is, with its unit if it has one.
+      ranges: edges of ranges of that component, increasing, over which tests are averaged.
+      trace: ``obs[..., O] -> position[..., 2]``, for the paths of sample episodes.
     """
 
     outcome: str
     columns: Callable[[Info], Info]
     tasks: Float[np.ndarray, "n D"]
     draw: Callable[[np.ndarray, np.ndarray, Info, bool], Figure]
+    task: str
+    ranges: tuple[float, ...]
+    trace: Callable[[np.ndarray], np.ndarray]
 
 
 # ------------------------------------------------------------------ Khazad-Dum
@@ -83,4 +89,7 @@ KHAZAD_DUM = View(
     khazad_dum_columns,
     np.repeat(np.array(_RAINS, np.float32), _REPEATS)[:, None],
     draw_khazad_dum,
+    task="rain",
+    ranges=(0.0, 0.05, 0.1, 0.2, 0.3, 0.46, float("inf")),  # the last holds 1 % of the tasks
+    trace=khazad_dum_positions,
 )
