@@ -9,7 +9,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Generic
+from typing import Annotated, Any, Generic, Literal
 
 import tyro
 
@@ -51,7 +51,7 @@ Seeds = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Where and how to run; nothing here changes a result.
+    """Where and how to run; nothing here changes the result of a training that goes well.
 
     Attributes:
       seeds: one run for each, 0 1 2 or 0..2; several train side by side on the device.
@@ -59,7 +59,10 @@ class Options:
       name: folder of these seeds in it, of a variant for instance; None for METHOD-LEARNER.
       overwrite: start anew where a run already is.
       checkpoint_minutes: minutes between checkpoints during training.
+      on_nan: what to do about a loss, return or parameter that is infinite or NaN: stop, or
+        continue without the update of that step (for twice the memory).
       tensorboard: also write TensorBoard events.
+      wandb: also log to this project of Weights & Biases.
     """
 
     seeds: Seeds = (0,)
@@ -67,7 +70,9 @@ class Options:
     name: str | None = None
     overwrite: bool = False
     checkpoint_minutes: float = 10.0
+    on_nan: Literal["stop", "continue"] = "stop"
     tensorboard: bool = False
+    wandb: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

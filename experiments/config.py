@@ -7,13 +7,16 @@ run it, and finds every impossible setting before anything compiles.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from roml_jax import methods
 from roml_jax.checks import check_at_least
@@ -22,7 +25,7 @@ from roml_jax.learners.varibad import VariBADConfig, varibad
 from roml_jax.rollout import Boundary
 from roml_jax.samplers.cem import Quantile
 from roml_jax.train import TrainState, make_train
-from roml_jax.types import Family, Learner, MetaAlgorithm, Metrics, PRNGKey, TaskEnv
+from roml_jax.types import Family, Learner, MetaAlgorithm, Metrics, PRNGKey, TaskEnv, TaskSampler
 
 E = TypeVar("E")
 L = TypeVar("L")
@@ -31,6 +34,11 @@ MethodName = Literal["baseline", "cvar-ml", "roml", "naive", "oracle"]
 
 class UserError(Exception):
     """Something that the user can put right; shown as one line, exit code 2."""
+
+
+def warn(text: str) -> None:
+    """Tells the user something on a line of its own, also above a progress bar."""
+    tqdm.write(f"warning: {' '.join(text.split())}", file=sys.stderr)
 
 
 class LearnerKind(NamedTuple):
@@ -208,6 +216,7 @@ class Built(NamedTuple):
     step: Callable[[TrainState], tuple[TrainState, Metrics]]
     state_shape: TrainState  # of ShapeDtypeStruct
     metrics_shape: dict[str, jax.ShapeDtypeStruct]
+    watched: tuple[str, ...]  # metrics that must be finite: losses and returns
 
     @property
     def boundary(self) -> Boundary:
@@ -247,9 +256,12 @@ def build(experiment: Experiment) -> Built:
         init, step = make_train(learner, method)
         state_shape = jax.eval_shape(init, jax.random.key(0))
         _, metrics_shape = jax.eval_shape(step, state_shape)
+        watched = set(metrics_shape) - _sampler_metrics(method.sampler, learner.num_tasks)
     except ValueError as error:
         raise UserError(str(error)) from error
-    built = Built(experiment, env, learner, init, step, state_shape, metrics_shape)
+    built = Built(
+        experiment, env, learner, init, step, state_shape, metrics_shape, tuple(sorted(watched))
+    )
     if built.total_steps < 1:
         raise UserError(
             f"--frames {experiment.frames} is less than one training step: choose at least "
@@ -257,3 +269,14 @@ def build(experiment: Experiment) -> Built:
             f"{env.horizon} steps)"
         )
     return built
+
+
+def _sampler_metrics(sampler: TaskSampler, n: int) -> set[str]:
+    """The metrics of a task sampler, which are NaN where it has nothing to say."""
+
+    def info(key: PRNGKey) -> Metrics:
+        sample_key, update_key = jax.random.split(key)
+        draw = sampler.sample(sample_key, sampler.init(), n)
+        return sampler.update(update_key, sampler.init(), draw, jnp.zeros(n))[1]
+
+    return set(jax.eval_shape(info, jax.random.key(0)))

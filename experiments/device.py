@@ -16,11 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from experiments import checkpoints
+from experiments.checkpoints import Best, Saved
 from experiments.config import Built
 from experiments.runs import Run
 from roml_jax.evaluate import Evaluation, evaluate, sample_tasks
 from roml_jax.risk import cvar
 from roml_jax.types import PRNGKey
+
+FINITE = "finite"  # the metric that says whether a step can be trusted
+VALIDATED = ("mean", "cvar")  # of the returns of a validation, in this order
 
 
 class Functions(NamedTuple):
@@ -30,6 +34,7 @@ class Functions(NamedTuple):
     run_chunk: Callable[[PyTree, Any], tuple[PyTree, dict[str, Array]]]
     validate: Callable[[PyTree, PRNGKey], Float[Array, "2"]]
     chunk: int  # most steps of a chunk
+    keeps: bool  # run_chunk leaves the state that it is given alone
 
 
 class Session(NamedTuple):
@@ -61,6 +66,40 @@ def make_evaluate(built: Built, n: int) -> Callable[[PyTree, PRNGKey], Evaluatio
     return run
 
 
+def agent(built: Built, state: PyTree) -> PyTree:
+    """What a test needs of the state: the parameters, and where the task sampler stands."""
+    return built.learner.params(state.learner), state.sampler
+
+
+def saved_shape(built: Built) -> Saved:
+    """What a checkpoint of one seed holds, as ``ShapeDtypeStruct``."""
+    best = Best(
+        jax.eval_shape(lambda state: agent(built, state), built.state_shape),
+        jax.ShapeDtypeStruct((), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.float32),
+    )
+    return Saved(built.state_shape, dict.fromkeys(VALIDATED, best))
+
+
+def watch(built: Built) -> Callable:
+    """The training step with one more metric: "finite", of losses, returns and parameters."""
+
+    def step(state: PyTree) -> tuple[PyTree, dict[str, Array]]:
+        state, metrics = built.step(state)
+        watched = [metrics[name] for name in built.watched]
+        numbers = jax.tree.leaves((watched, built.learner.params(state.learner)))
+        finite = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+        return state, metrics | {FINITE: finite}
+
+    return step
+
+
+def skip(old: PyTree, new: PyTree, skipped: Array) -> PyTree:
+    """A step that did not happen: ``old`` where ``skipped``, but for the key and the count."""
+    state = jax.tree.map(lambda a, b: jnp.where(skipped, a, b), old, new)
+    return state._replace(key=new.key, step=new.step)
+
+
 def make_run_chunk(step: Callable, chunk: int) -> Callable:
     """``(state, n) -> (state, metrics[chunk, …])``: n <= chunk steps, n not static."""
 
@@ -77,11 +116,16 @@ def make_run_chunk(step: Callable, chunk: int) -> Callable:
     return run_chunk
 
 
-def compile_functions(session: Session) -> tuple[Functions, float]:
-    """Compiles everything that training needs, at the same time; also returns the seconds."""
+def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, float]:
+    """Compiles everything that training needs, at the same time; also returns the seconds.
+
+    Args:
+      session: what trains.
+      keep: ``run_chunk`` leaves the state that it is given alone, for twice the memory.
+    """
     start = time.perf_counter()
     built, several = session.built, len(session.runs) > 1
-    init, step = (jax.vmap(f) if several else f for f in (built.init, built.step))
+    init, step = (jax.vmap(f) if several else f for f in (built.init, watch(built)))
     chunk = min(built.experiment.validation_every, built.total_steps)
     alpha = built.experiment.method.alpha
 
@@ -95,20 +139,32 @@ def compile_functions(session: Session) -> tuple[Functions, float]:
     params = jax.eval_shape(built.learner.params, built.state_shape.learner)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     lowered = [
-        jax.jit(make_run_chunk(step, chunk), donate_argnums=0).lower(state, count),
+        jax.jit(make_run_chunk(step, chunk), donate_argnums=() if keep else 0).lower(state, count),
         jax.jit(init).lower(keys),
         jax.jit(validate).lower(params, key),
     ]
     with ThreadPoolExecutor(len(lowered)) as pool:
         run_chunk, compiled_init, compiled_validate = pool.map(lambda x: x.compile(), lowered)
-    functions = Functions(compiled_init, run_chunk, compiled_validate, chunk)
+    functions = Functions(compiled_init, run_chunk, compiled_validate, chunk, keep)
     return functions, time.perf_counter() - start
 
 
-def start_state(session: Session, functions: Functions, step: int | None) -> PyTree:
-    """The state to begin with: fresh, or from the checkpoints of ``step``."""
+def start_state(
+    session: Session, functions: Functions, step: int | None
+) -> tuple[PyTree, list[dict[str, Best]]]:
+    """The state to begin with, and the best agents so far of every seed.
+
+    Args:
+      session: what trains.
+      functions: compiled.
+      step: of the checkpoints to go on from; None for a fresh start.
+    """
     if step is not None:
-        shape = session.built.state_shape
-        return checkpoints.to_device([checkpoints.restore(p, shape) for p in session.paths], shape)
+        shape = saved_shape(session.built)
+        saved = [checkpoints.restore(path, shape, step) for path in session.paths]
+        best = [one.best for one in saved]
+        states = [saved.pop(0).state for _ in range(len(saved))]
+        return checkpoints.to_device(states, shape.state), best
     keys = [jax.random.key(seed) for seed in session.seeds]
-    return functions.init(keys[0] if len(keys) == 1 else jnp.stack(keys))
+    state = functions.init(keys[0] if len(keys) == 1 else jnp.stack(keys))
+    return state, [{} for _ in keys]

@@ -10,14 +10,16 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import tyro
+from jaxtyping import PyTree
 
 from experiments import checkpoints, cli, report, runs, testing
 from experiments.config import Built, Experiment, UserError, build, learner_name
+from experiments.device import agent, saved_shape
 from experiments.presets import PRESETS
 from experiments.runs import Run
 
@@ -28,6 +30,8 @@ class Options:
 
     Attributes:
       run: the directory of a seed, or one that holds several.
+      checkpoint: which agent: of the newest checkpoint, or the one with the best validation
+        by mean or by CVaR.
       tasks: number of test tasks; None for that of the run.
       seed: of test tasks and noise; None for that of the run.
       csv: file for the table of all episodes; None writes nothing.
@@ -35,6 +39,7 @@ class Options:
     """
 
     run: Annotated[str, tyro.conf.Positional]
+    checkpoint: Literal["newest", "best-mean", "best-cvar"] = "newest"
     tasks: int | None = None
     seed: int | None = None
     csv: Path | None = None
@@ -66,12 +71,12 @@ def main(argv: Sequence[str]) -> int:
         test = testing.make_test(built, view, options.tasks or experiment.test_tasks)
         alpha, scores, notes = experiment.method.alpha, [], []
         for path, run in members:
-            state = checkpoints.restore(path, built.state_shape)
+            (params, sampler), step = _agent(path, built, options.checkpoint)
             seed = run.seed if options.seed is None else options.seed
-            table = test(built.learner.params(state.learner), seed)
-            phi = testing.final_phi(state.sampler, experiment)
+            table = test(params, seed)
+            phi = testing.final_phi(sampler, experiment)
             scores.append(testing.score(table, alpha, view, phi)._replace(seed=run.seed))
-            notes.append(f"seed {run.seed}: {_note(path, built, table, options)}")
+            notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
             tables.append(table.assign(run=str(path)))
         summary += [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)]
         tasks = options.tasks or experiment.test_tasks
@@ -127,16 +132,27 @@ def _find(root: Path) -> list[Path]:
     found = [file.parent for file in root.rglob(runs.CONFIG)]
     if not found:
         raise UserError(f"{root} holds no run: no {runs.CONFIG} in it or below")
-    found = [path for path in found if checkpoints.latest_step(path) is not None]
+    found = [path for path in found if checkpoints.steps(path)]
     if not found:
         raise UserError(f"{root} holds no checkpoint yet: train it first")
     return sorted(found, key=lambda path: (path.parent, len(path.name), path.name))
 
 
-def _note(path: Path, built: Built, table: pd.DataFrame, options: Options) -> str:
-    """How the checkpoint and the result stand to the run's own."""
-    step, total = checkpoints.latest_step(path), built.total_steps
-    file = path / runs.TEST
+def _agent(path: Path, built: Built, which: str) -> tuple[PyTree, int]:
+    """Parameters and task sampler of a run, and the step they are from."""
+    shape = saved_shape(built)
+    if which == "newest":
+        state = checkpoints.restore(path, shape._replace(best={})).state
+        return agent(built, state), int(state.step)
+    best = checkpoints.restore(path, shape._replace(state=None)).best[which.removeprefix("best-")]
+    return best.agent, int(best.step)
+
+
+def _note(path: Path, built: Built, table: pd.DataFrame, step: int, options: Options) -> str:
+    """How the agent and the result stand to the run's own."""
+    file, total = path / runs.TEST, built.total_steps
+    if options.checkpoint != "newest":
+        return f"step {step:,} of {total:,}"
     if step != total:
         return f"unfinished, checkpoint of step {step:,} of {total:,}"
     if options.tasks is not None or options.seed is not None or not file.is_file():

@@ -6,12 +6,12 @@ chunks the host does everything else.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,14 +19,21 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from experiments import checkpoints
-from experiments.config import UserError
-from experiments.device import Functions, Session
+from experiments.checkpoints import Best, Saved
+from experiments.config import warn
+from experiments.device import FINITE, VALIDATED, Functions, Session, agent, skip
 from experiments.runs import MetricsLog
+from experiments.trackers import MakeTracker
 from roml_jax.evaluate import evaluation_key
 
 _SECONDS = 1.0  # that a chunk should take
-_LEADING = ("step", "frames", "seconds")
-_VALIDATION = ("validation_mean", "validation_cvar")
+_RETRY = 30.0  # seconds between attempts to save what must not be lost
+_LEADING, _SKIPPED = ("step", "frames", "seconds"), "skipped"
+_VALIDATION = {name: f"validation_{name}" for name in VALIDATED}
+
+
+class NotFinite(Exception):
+    """A loss, a return or a parameter became infinite or NaN, and training had to stop."""
 
 
 class StopSignal:
@@ -52,81 +59,151 @@ class StopSignal:
             signal.signal(number, old)
 
 
+class Habits(NamedTuple):
+    """How the host goes about a training.
+
+    Attributes:
+      checkpoint_seconds: between checkpoints.
+      skip: leave out the update of a step that is not finite, instead of stopping; needs
+        functions that keep the state they are given.
+      trackers: live metrics of each seed.
+    """
+
+    checkpoint_seconds: float
+    skip: bool = False
+    trackers: tuple[MakeTracker, ...] = ()
+
+
 class Loop:
-    """Training from a state to the end, or to a signal."""
+    """Training from a state to the end, or to a signal.
+
+    Args:
+      session: what trains.
+      functions: compiled.
+      start: the state, and the best agents so far of every seed.
+      first_step: the step of the state, None if it is fresh.
+      habits: how to go about it.
+    """
 
     def __init__(
         self,
         session: Session,
         functions: Functions,
-        state: PyTree,
+        start: tuple[PyTree, list[dict[str, Best]]],
         *,
         first_step: int | None,
-        checkpoint_minutes: float,
-        tensorboard: bool,
+        habits: Habits,
     ) -> None:
-        self.session, self.functions, self.state = session, functions, state
-        self.step = first_step or 0
-        names = session.built.metric_names()
-        self._metric_names = names
-        columns = [*_LEADING, *(c for cs in names.values() for c in cs), *_VALIDATION]
+        self.session, self.functions, self.habits = session, functions, habits
+        self.state, self.best = start
+        self.step, self.skipped = first_step or 0, 0  # updates left out since the start
+        self._metric_names = session.built.metric_names()
+        metrics = [column for columns in self._metric_names.values() for column in columns]
+        columns = [*_LEADING, *metrics, _SKIPPED, *_VALIDATION.values()]
         self._logs = [MetricsLog(path, columns, first_step) for path in session.paths]
-        self._writers = [_event_writer(path) for path in session.paths] if tensorboard else []
-        self._checkpoint_seconds = 60 * checkpoint_minutes
+        pairs = list(zip(session.runs, session.paths, strict=True))
+        self._trackers = [[make(*pair) for pair in pairs] for make in habits.trackers]
         self._before = self._logs[0].seconds
         self._start = time.perf_counter()
 
     def run(self) -> int | None:
-        """Trains; returns the number of the signal that stopped it, or None at the end."""
-        built, chunk = self.session.built, 1
-        per_step = built.learner.frames_per_step * len(self.session.runs)
-        saved = time.perf_counter()
-        with StopSignal() as stop, _bar(built.total_steps * per_step, self.step * per_step) as bar:
+        """Trains; returns the number of the signal that stopped it, or None at the end.
+
+        Raises:
+          NotFinite: something is infinite or NaN; nothing of it has been saved.
+        """
+        total = self.session.built.total_steps
+        per_step = self.session.built.learner.frames_per_step * len(self.session.runs)
+        chunk, saved = 1, time.perf_counter()
+        with contextlib.ExitStack() as stack:
+            for log in self._logs:
+                stack.callback(log.close)
+            for tracker in (one for each in self._trackers for one in each):
+                stack.callback(tracker.close)
+            stop = stack.enter_context(StopSignal())
+            bar = stack.enter_context(_bar(total * per_step, self.step * per_step))
             if self.step == 0:
-                self._log([{"step": 0, "frames": 0, **row} for row in self._validate(bar)])
-            while self.step < built.total_steps and stop.number is None:
-                begun = time.perf_counter()
-                n = min(chunk, self._steps_to_validation())
-                self._advance(n, bar)
-                bar.update(n * per_step)
-                seconds = (time.perf_counter() - begun) / n
+                self._log([{"step": 0, **row} for row in self._validate(bar)])
+            while self.step < total and stop.number is None:
+                begun, before = time.perf_counter(), self.step
+                self._advance(min(chunk, self._steps_to_validation()), bar)
+                bar.update((self.step - before) * per_step)
+                seconds = (time.perf_counter() - begun) / (self.step - before)
                 chunk = int(np.clip(_SECONDS / seconds, 1, self.functions.chunk))
-                if time.perf_counter() - saved > self._checkpoint_seconds:
-                    self.save()
+                if time.perf_counter() - saved > self.habits.checkpoint_seconds:
+                    self._try_to_save()
                     saved = time.perf_counter()
-        self.save()
-        for log in [*self._logs, *self._writers]:
-            log.close()
+            while not self._try_to_save():  # the state lives only as long as this process
+                warn(f"trying again in {_RETRY:.0f} s: make room (or Ctrl-C twice to give up)")
+                time.sleep(_RETRY)
         return stop.number
+
+    # -------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
         """Writes the checkpoint of every seed."""
         for i, (run, path) in enumerate(zip(self.session.runs, self.session.paths, strict=True)):
-            checkpoints.save(path, self.step, self.session.one(self.state, i), run.describe())
+            saved = Saved(self.session.one(self.state, i), self.best[i])
+            checkpoints.save(path, self.step, saved, run.describe(self.session.seeds))
+
+    def _try_to_save(self) -> bool:
+        """Saves; says why if that is impossible now, for training goes on without."""
+        try:
+            self.save()
+        except Exception as error:  # a full disk, a lost drive: each part of orbax has its own
+            told = [line for line in str(error).splitlines() if line.strip()]
+            reason = told[0] if told else type(error).__name__
+            warn(f"the checkpoint of step {self.step:,} could not be written: {reason}")
+            return False
+        return True
+
+    # -------------------------------------------------------------- training
 
     def _steps_to_validation(self) -> int:
-        every, total = (
-            self.session.built.experiment.validation_every,
-            self.session.built.total_steps,
-        )
-        return min(every - self.step % every, total - self.step)
+        built = self.session.built
+        every = built.experiment.validation_every
+        return min(every - self.step % every, built.total_steps - self.step)
 
     def _advance(self, n: int, bar: tqdm) -> None:
-        """Runs a chunk of n steps, with the validation that falls on its end."""
-        self.state, metrics = self.functions.run_chunk(self.state, np.int32(n))
+        """Runs up to n steps, no further than one that is not finite; validates when due."""
+        built, before, first = self.session.built, self.state, self.step
+        self.state, metrics = self.functions.run_chunk(before, np.int32(n))
         metrics = jax.tree.map(np.asarray, metrics)
-        first, self.step = self.step, self.step + n
-        built = self.session.built
+        fine = metrics[FINITE][:n].reshape(n, -1)  # [n, seeds]
+        good = n if fine.all() else int(np.argmin(fine.all(axis=1)))
+        failed = good < n
+        n = good + failed
+        self.step += n
+        if failed and self.habits.skip:
+            self._leave_out(before, good, ~fine[good])
         due = self.step % built.experiment.validation_every == 0 or self.step == built.total_steps
-        checks = self._validate(bar) if due else [{} for _ in self.session.runs]
+        checks = self._validate(bar) if due and (not failed or self.habits.skip) else None
         for j in range(n):
-            last = j == n - 1
-            self._log(
-                [
-                    {"step": first + j + 1, **self._row(metrics, j, i), **(check if last else {})}
-                    for i, check in enumerate(checks)
-                ]
-            )
+            rows = [self._row(metrics, j, i) for i in range(len(self.session.runs))]
+            for i, row in enumerate(rows):
+                row |= {"step": first + j + 1, _SKIPPED: int(not fine[j, i])}
+                row |= checks[i] if checks and j == n - 1 else {}
+            self._log(rows)
+        if failed and not self.habits.skip:
+            seed = int(np.argmin(fine[good]))
+            raise NotFinite(self._diagnosis(self._row(metrics, good, seed), seed))
+
+    def _leave_out(self, before: PyTree, good: int, bad: np.ndarray) -> None:
+        """Repeats the good steps from ``before``, and skips the next one where it is bad."""
+        run_chunk, several = self.functions.run_chunk, len(self.session.runs) > 1
+        state = run_chunk(before, np.int32(good))[0] if good else before
+        after, _ = run_chunk(state, np.int32(1))
+        choose = jax.jit(jax.vmap(skip) if several else skip)
+        self.state = choose(state, after, bad if several else bad[0])
+        self.skipped += int(bad.sum())
+
+    def _diagnosis(self, row: dict[str, Any], i: int) -> str:
+        """What is wrong with the i-th seed, by the metrics of its step."""
+        names = self._metric_names
+        watched = [column for name in self.session.built.watched for column in names[name]]
+        wrong = [f"{column} is {row[column]}" for column in watched if not np.isfinite(row[column])]
+        told = ", ".join(wrong) or "a parameter is not finite, though all losses are"
+        return f"seed {self.session.seeds[i]}, step {self.step:,}: {told}"
 
     def _row(self, metrics: dict[str, np.ndarray], j: int, i: int) -> dict[str, Any]:
         """The metrics of step j of a chunk, for the i-th seed, by column."""
@@ -137,7 +214,7 @@ class Loop:
         return row
 
     def _validate(self, bar: tqdm) -> list[dict[str, Any]]:
-        """Mean and CVaR of every seed, also shown on the bar (averaged over seeds)."""
+        """Mean and CVaR of every seed, shown on the bar (averaged over seeds); notes the best."""
         params = self.session.built.learner.params(self.state.learner)
         results = [
             np.asarray(
@@ -147,19 +224,31 @@ class Loop:
             )
             for i, seed in enumerate(self.session.seeds)
         ]
+        for i, result in enumerate(results):
+            self._note_best(i, dict(zip(VALIDATED, result, strict=True)))
         mean, tail = np.mean(results, axis=0)
-        bar.set_postfix_str(f"mean {mean:.3f}, CVaR {tail:.3f}")
-        return [dict(zip(_VALIDATION, result, strict=True)) for result in results]
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        bar.set_postfix_str(f"mean {mean:.3f}, CVaR {tail:.3f}{skipped}")
+        return [dict(zip(_VALIDATION.values(), result, strict=True)) for result in results]
+
+    def _note_best(self, i: int, scores: dict[str, np.ndarray]) -> None:
+        """Keeps the agent of the i-th seed where it validates better than ever before."""
+        best = self.best[i]
+        for name, value in scores.items():
+            if name not in best or not value <= best[name].value:
+                now = self.session.one(agent(self.session.built, self.state), i)
+                best[name] = Best(jax.device_get(now), np.int32(self.step), value)
 
     def _log(self, rows: list[dict[str, Any]]) -> None:
         """Writes one row of every seed."""
         seconds = round(self._before + time.perf_counter() - self._start, 3)
         frames = rows[0]["step"] * self.session.built.learner.frames_per_step
+        rows = [row | {"frames": frames, "seconds": seconds} for row in rows]
         for log, row in zip(self._logs, rows, strict=True):
-            log.write([row | {"frames": frames, "seconds": seconds}])
-        for writer, row in zip(self._writers, rows, strict=False):
-            for name, value in row.items():
-                writer.add_scalar(name, float(value), frames)
+            log.write(row)
+        for trackers in self._trackers:
+            for tracker, row in zip(trackers, rows, strict=True):
+                tracker.write(row)
 
 
 def _bar(total: int, done: int) -> tqdm:
@@ -173,12 +262,3 @@ def _bar(total: int, done: int) -> tqdm:
         mininterval=0.5 if sys.stderr.isatty() else 5.0,
         bar_format=layout + "  {postfix}",
     )
-
-
-def _event_writer(path: Path) -> Any:
-    """Writes TensorBoard events beside the other files of a run."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UserError("--tensorboard needs: pip install tensorboardX") from error
-    return SummaryWriter(str(path))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,11 +27,13 @@ from experiments.config import (
     learner_name,
     settings,
     to_dict,
+    warn,
 )
 from experiments.presets import PRESETS
 
 CONFIG, METRICS, TEST, CHECKPOINT = "config.json", "metrics.csv", "test.csv", "checkpoint"
-_OWN_FILES = (CONFIG, METRICS, TEST, "curve.png", "episodes.png", "cem.png")
+WANDB_ID = "wandb-id.txt"
+_OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, "curve.png", "episodes.png", "cem.png")
 _QUIET: Any = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 Status = Literal["new", "unfinished", "finished"]
@@ -51,12 +56,17 @@ class Run(NamedTuple):
         """Method and learner, for people."""
         return f"{self.experiment.method.name} on {learner_name(self.experiment.learner)}"
 
-    def describe(self) -> dict[str, Any]:
-        """What ``config.json`` holds: the run, and what made it."""
+    def describe(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """What ``config.json`` holds: the run, and what made it.
+
+        Args:
+          seeds: those that train side by side, which decides how sums are rounded.
+        """
         return {
             "env": self.env,
             "learner": learner_name(self.experiment.learner),
             "seed": self.seed,
+            "side_by_side": list(seeds),
             "name": self.name,
             "experiment": to_dict(self.experiment),
             **provenance(),
@@ -86,9 +96,9 @@ def _commit() -> str:
     return head.stdout.strip() + "+" * bool(changes.stdout) if head.returncode == 0 else ""
 
 
-def write_config(path: Path, run: Run) -> None:
-    """Writes ``config.json``."""
-    write_whole(path / CONFIG, json.dumps(run.describe(), indent=2) + "\n")
+def write_config(path: Path, run: Run, seeds: Sequence[int]) -> None:
+    """Writes ``config.json``, see ``Run.describe``."""
+    write_whole(path / CONFIG, json.dumps(run.describe(seeds), indent=2) + "\n")
 
 
 def read_config(path: Path) -> Run:
@@ -108,6 +118,11 @@ def read_config(path: Path) -> Run:
         return Run(data["env"], experiment, int(data["seed"]), data.get("name"))
     except (UserError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a config of this version: {error}") from error
+
+
+def side_by_side(path: Path) -> list[int]:
+    """The seeds that a run was last trained beside, its own one included."""
+    return json.loads((path / CONFIG).read_text()).get("side_by_side", [])
 
 
 def status(path: Path) -> Status:
@@ -142,7 +157,8 @@ def clear(path: Path) -> None:
         (path / name).unlink(missing_ok=True)
     for events in path.glob("events.out.tfevents.*"):
         events.unlink()
-    shutil.rmtree(path / CHECKPOINT, ignore_errors=True)
+    for folder in (CHECKPOINT, "wandb"):
+        shutil.rmtree(path / folder, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -163,6 +179,8 @@ def as_text(value: Any) -> str:
 class MetricsLog:
     """``metrics.csv``: one row per training step, and one for the untrained agent.
 
+    A row that cannot be written, on a full disk for instance, waits for the next one.
+
     Args:
       path: the run directory.
       columns: of the table.
@@ -171,24 +189,52 @@ class MetricsLog:
 
     def __init__(self, path: Path, columns: list[str], last_step: int | None) -> None:
         file = path / METRICS
-        rows: list[list[str]] = []
-        if last_step is not None and file.is_file():
-            with file.open(newline="") as old:
-                rows = [row for row in list(csv.reader(old))[1:] if int(row[0]) <= last_step]
+        rows = _whole_rows(file, last_step) if last_step is not None else []
         self.columns = columns
-        self.seconds = float(rows[-1][2]) if rows else 0.0  # of training before this session
-        with file.with_name(f".{METRICS}").open("w", newline="") as new:
-            csv.writer(new, lineterminator="\n").writerows([columns, *rows])
-        file.with_name(f".{METRICS}").replace(file)
-        self._file = file.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, columns, restval="", lineterminator="\n")
+        self.seconds = float(rows[-1]["seconds"]) if rows else 0.0  # before this session
+        text = self._text(dict(zip(columns, columns, strict=True)), *rows)
+        write_whole(file, text)
+        self._file = file.open("ab", buffering=0)
+        self._size, self._waiting = len(text.encode()), b""
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        """Appends rows; columns that a row does not have stay empty."""
-        for row in rows:
-            self._writer.writerow({name: as_text(value) for name, value in row.items()})
-        self._file.flush()
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row; columns that it does not have stay empty."""
+        complained = bool(self._waiting)
+        self._waiting += self._text(
+            {name: as_text(row.get(name)) for name in self.columns}
+        ).encode()
+        try:
+            self._flush()
+        except OSError as error:
+            if not complained:
+                warn(f"{self._file.name} has to wait: {error.strerror}")
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, with a last attempt at what is waiting."""
+        with contextlib.suppress(OSError):
+            self._flush()
         self._file.close()
+
+    def _flush(self) -> None:
+        """Writes what waits, in place of what a failed attempt left."""
+        self._file.truncate(self._size)
+        while self._waiting:
+            done = self._file.write(self._waiting) or 0
+            self._size, self._waiting = self._size + done, self._waiting[done:]
+
+    def _text(self, *rows: dict[str, str]) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(
+            text, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def _whole_rows(file: Path, last_step: int) -> list[dict[str, str]]:
+    """The rows of a table up to a step, without a last one that was cut off."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as old:
+        rows = [row for row in csv.DictReader(old) if None not in row.values()]
+    return [row for row in rows if int(row["step"]) <= last_step]

@@ -6,19 +6,22 @@ explained by ``--help``. The same command goes on with a run that was stopped.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import shutil
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 from jaxtyping import PyTree
 
-from experiments import checkpoints, cli, report, runs, testing
-from experiments.config import UserError, build
+from experiments import checkpoints, cli, report, runs, testing, trackers
+from experiments.config import UserError, build, warn
 from experiments.device import Session, compile_functions, start_state
-from experiments.loop import Loop
+from experiments.loop import Habits, Loop, NotFinite
 from experiments.presets import PRESETS
 from experiments.runs import Run
 
@@ -30,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
       argv: command-line arguments.
 
     Returns:
-      The exit code: 0, or 128 plus the number of the signal that stopped the training.
+      The exit code: 0; 1 if training had to stop because something was not finite; 128 plus
+      the number of the signal that stopped it.
 
     Raises:
       UserError: what was asked for is impossible.
@@ -47,36 +51,81 @@ def main(argv: Sequence[str]) -> int:
     session = Session(built, chosen, paths)
     print(report.plan(built, chosen, paths, step), flush=True)
     for run, path in zip(chosen, paths, strict=True):
+        path.mkdir(parents=True, exist_ok=True)
         if step is None:
-            path.mkdir(parents=True, exist_ok=True)
             runs.clear(path)
-        runs.write_config(path, run)
+        runs.write_config(path, run, seeds)
+    _check_room(paths[0], built.state_bytes * len(seeds))
     again = shlex.join(word for word in argv if word not in ("--overwrite", "--no-overwrite"))
     try:
-        stopped, state = _train(session, step, options)
-        if stopped is None:
-            _finish(session, state)
-            return 0
-    except KeyboardInterrupt:
-        stopped, state = 2, None
-    at = max((checkpoints.latest_step(path) or 0) for path in paths)
+        with _termination_as_interrupt():
+            stopped, state = _train(session, step, options)
+            if stopped is None:
+                _finish(session, state)
+                return 0
+    except KeyboardInterrupt as interrupt:
+        stopped = int(str(interrupt) or signal.SIGINT)
+    except NotFinite as error:
+        print(f"error: {error}; {_way_out(paths)}", file=sys.stderr)
+        return 1
+    at = _common([checkpoints.good_steps(path) for path in paths]) or 0
     print(f"stopped at step {at:,}; go on with: python -m experiments.train {again}".rstrip())
     return 128 + stopped
 
 
 def _train(session: Session, step: int | None, options: cli.Options) -> tuple[int | None, PyTree]:
     """Compiles and trains; returns the signal that stopped it, if any, and the state."""
-    functions, seconds = compile_functions(session)
+    skip = options.on_nan == "continue"
+    functions, seconds = compile_functions(session, keep=skip)
     print(f"{'compile':8}{seconds:.1f} s", flush=True)
+    chosen: list[trackers.MakeTracker] = [trackers.tensorboard] if options.tensorboard else []
+    if options.wandb:
+        chosen.append(trackers.wandb(options.wandb))
     loop = Loop(
         session,
         functions,
         start_state(session, functions, step),
         first_step=step,
-        checkpoint_minutes=options.checkpoint_minutes,
-        tensorboard=options.tensorboard,
+        habits=Habits(60 * options.checkpoint_minutes, skip, tuple(chosen)),
     )
-    return loop.run(), loop.state
+    stopped = loop.run()
+    if loop.skipped:
+        print(f"{loop.skipped} updates were skipped, see the column skipped of {runs.METRICS}")
+    return stopped, loop.state
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Lets SIGTERM end the process as Ctrl-C does, wherever the loop does not wait for it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def _way_out(paths: list[Path]) -> str:
+    """What can be done about numbers that are not finite."""
+    step = _common([checkpoints.good_steps(path) for path in paths])
+    where = f"{paths[0] if len(paths) == 1 else paths[0].parent}/"
+    if step is None:
+        return f"no checkpoint comes before it; see {runs.METRICS} in {where}"
+    return (
+        f"the last good checkpoint is of step {step:,}, in {where}; --on-nan continue goes on "
+        "from there without the updates that are not finite"
+    )
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Warns of a disk that may be too small for the checkpoints: two, and one in the making."""
+    free, need = shutil.disk_usage(path).free, (checkpoints.KEPT + 1) * size
+    if free < need:
+        told = f"{free / 2**30:.2g} GiB are free under {path}"
+        warn(f"{told}, and checkpoints can take up to {need / 2**30:.2g} GiB before compression")
 
 
 def _finish(session: Session, state: PyTree) -> None:
@@ -129,14 +178,30 @@ def _first_step(chosen: list[Run], paths: list[Path], overwrite: bool) -> int | 
     for path, state in zip(paths, states, strict=True):
         if state == "finished":
             raise UserError(f"{path} holds a finished run: choose --overwrite or another --out")
-    steps = [checkpoints.latest_step(path) for path in paths]
-    for run, path, step in zip(chosen, paths, steps, strict=True):
-        if step is not None:
+    for run, path, state in zip(chosen, paths, states, strict=True):
+        if state == "unfinished":
             runs.check_same(path, run)
-    if len(set(steps)) > 1:
-        told = ", ".join(f"seed {r.seed} at {s or 0}" for r, s in zip(chosen, steps, strict=True))
+    good = [checkpoints.good_steps(path) for path in paths]
+    for path, found in zip(paths, good, strict=True):
+        if not found and checkpoints.steps(path):
+            raise UserError(f"all checkpoints of {path} are damaged: --overwrite starts anew")
+    step = _common(good)
+    seeds = [run.seed for run in chosen]
+    # Seeds side by side are saved one by one; the first time, some may not have come to it.
+    cut_short = all(
+        state == "unfinished" and runs.side_by_side(path) == seeds
+        for path, state in zip(paths, states, strict=True)
+    )
+    if step is None and any(good) and not cut_short:
+        newest = [max(found, default=0) for found in good]
+        told = ", ".join(f"seed {seed} at {n:,}" for seed, n in zip(seeds, newest, strict=True))
         raise UserError(f"seeds stopped at different steps ({told}): go on with them apart")
-    return steps[0]
+    return step
+
+
+def _common(good: list[list[int]]) -> int | None:
+    """The newest step of which every seed has a good checkpoint, if there is one."""
+    return max(set.intersection(*map(set, good)), default=None)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_config_round_trip(env, learner, tmp_path):
 
 def test_a_config_of_another_version(tmp_path):
     run = Run("khazad-dum", PRESETS["khazad-dum"].experiment, 0)
-    data = run.describe()
+    data = run.describe([run.seed])
     del data["experiment"]["learner"]["policy"]["clip"]
     (tmp_path / "config.json").write_text(json.dumps(data))
     with pytest.raises(UserError, match="clip"):

@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import pytest
 
 from envs.khazad_dum import KhazadDum, KhazadDumState
-from experiments import checkpoints, report, runs, testing
-from experiments.config import UserError
+from experiments import report, runs, testing
 from experiments.runs import MetricsLog
 from experiments.testing import Score
 from experiments.views import KHAZAD_DUM, khazad_dum_positions
@@ -25,43 +23,6 @@ def state(seed):
         "count": jnp.asarray(seed, jnp.int32),
         "flags": jnp.array([True, False]),
     }
-
-
-@pytest.mark.parametrize("seeds", [[3], [3, 8]])
-def test_checkpoints_keep_everything(seeds, tmp_path):
-    for seed in seeds:
-        checkpoints.save(tmp_path / str(seed), 5, state(seed), {"seed": seed})
-    shape = jax.eval_shape(lambda: state(0))
-    restored = checkpoints.to_device(
-        [checkpoints.restore(tmp_path / str(seed), shape) for seed in seeds], shape
-    )
-    states = [state(seed) for seed in seeds]
-    expected = states[0] if len(seeds) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *states)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), restored) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), expected
-    )
-    for x, y in zip(jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(x, y)
-
-
-def test_only_the_newest_checkpoint_stays(tmp_path):
-    for step in (9, 10):
-        checkpoints.save(tmp_path, step, state(step), {})
-    assert checkpoints.latest_step(tmp_path) == 10
-    assert len(list((tmp_path / "checkpoint").iterdir())) == 1
-    (tmp_path / "checkpoint" / "11.orbax-checkpoint-tmp").mkdir()  # a writer that died
-    assert checkpoints.latest_step(tmp_path) == 10
-
-
-def test_a_checkpoint_of_other_sizes(tmp_path):
-    checkpoints.save(tmp_path, 1, state(0), {})
-    shape = jax.eval_shape(lambda: state(0) | {"table": jnp.zeros((4, 2))})
-    with pytest.raises(UserError, match="other sizes"):
-        checkpoints.restore(tmp_path, shape)
-    with pytest.raises(UserError, match="no checkpoint"):
-        checkpoints.restore(tmp_path / "elsewhere", shape)
 
 
 def test_metrics_log_keeps_every_digit(tmp_path):

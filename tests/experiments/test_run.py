@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from envs.khazad_dum import PATH_NAMES
 from experiments import checkpoints, cli, evaluate, runs, train
 from experiments.config import build
+from experiments.device import saved_shape
 from experiments.loop import Loop
 
 STEPS, FRAMES, TASKS, EPISODES = 17, 40, 12, 2  # of the tiny run; frames of one step
@@ -30,7 +31,8 @@ def metrics(path):
 
 
 def final_state(path):
-    return checkpoints.restore(path, build(runs.read_config(path).experiment).state_shape)
+    shape = saved_shape(build(runs.read_config(path).experiment))
+    return checkpoints.restore(path, shape)
 
 
 def test_the_files_of_a_run(single):
@@ -146,7 +148,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
         assert told.startswith(
             f"stopped at step {step}; go on with: python -m experiments.train khazad-dum"
         )
-        assert runs.status(path) == "unfinished" and checkpoints.latest_step(path) == step
+        assert runs.status(path) == "unfinished" and checkpoints.newest_step(path) == step
         with (path / "metrics.csv").open("a") as file:  # a step that no checkpoint knows
             file.write(f"{step + 1},{FRAMES * (step + 1)},99.0\n")
 
