@@ -112,13 +112,13 @@ def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> No
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(partial, parts)
         seal(partial)
-        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
+        _remove(target)  # a damaged one of the same step
         partial.rename(target)
     before = [other for other in steps(path) if other < step]
     kept = {str(other) for other in [*before[1 - KEPT :], step]}
     for entry in target.parent.iterdir():
         if entry.name not in kept:
-            shutil.rmtree(entry)
+            _remove(entry)
 
 
 def seal(folder: Path) -> None:
@@ -209,6 +209,12 @@ def _restore_args(template: PyTree) -> Any:
     ocp = _orbax()
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
     return ocp.args.PyTreeRestore(template, restore_args=as_numpy)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a checkpoint, which until then is whole: a half-removed one would seem damaged."""
+    if folder.exists():
+        shutil.rmtree(folder.rename(folder.with_name(f".{folder.name.strip('.')}.removed")))
 
 
 def _digest(file: Path) -> str:

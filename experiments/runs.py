@@ -121,8 +121,9 @@ def read_config(path: Path) -> Run:
 
 
 def side_by_side(path: Path) -> list[int]:
-    """The seeds that a run was last trained beside, its own one included."""
-    return json.loads((path / CONFIG).read_text()).get("side_by_side", [])
+    """The seeds that a run was last trained beside, its own one included; none if it is new."""
+    file = path / CONFIG
+    return json.loads(file.read_text()).get("side_by_side", []) if file.is_file() else []
 
 
 def status(path: Path) -> Status:
@@ -139,14 +140,14 @@ def status(path: Path) -> Status:
 
 
 def check_same(path: Path, run: Run) -> None:
-    """Raises a UserError that names the settings in which an unfinished run differs."""
+    """Raises a UserError that names the settings in which the run of a directory differs."""
     old, new = settings(read_config(path).experiment), settings(run.experiment)
     differing = [
         f"{name} {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]
     ]
     if differing:
         raise UserError(
-            f"{path} holds an unfinished run with other settings ({'; '.join(differing)}): "
+            f"{path} holds a run with other settings ({'; '.join(differing)}): "
             "repeat them to go on, or choose --overwrite or another --out"
         )
 

@@ -58,31 +58,44 @@ class Tracker:
 MakeTracker = Callable[[Run, Path], Tracker]  # of the run of a directory
 
 
-def tensorboard(run: Run, path: Path) -> Tracker:
-    """Events beside the other files of a run."""
-    del run
-    SummaryWriter = _import("tensorboardX", "--tensorboard").SummaryWriter
-    writer = SummaryWriter(str(path))
+def tensorboard() -> MakeTracker:
+    """Events beside the other files of a run.
 
-    def write(frames: int, numbers: dict[str, float]) -> None:
-        for name, value in numbers.items():
-            writer.add_scalar(name, value, frames)
+    Raises:
+      UserError: tensorboardX is not installed.
+    """
+    library = _import("tensorboardX", "--tensorboard")
 
-    return Tracker("TensorBoard", write, writer.close)
+    def make(run: Run, path: Path) -> Tracker:
+        del run
+        writer = library.SummaryWriter(str(path))
+
+        def write(frames: int, numbers: dict[str, float]) -> None:
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, frames)
+
+        return Tracker("TensorBoard", write, writer.close)
+
+    return make
 
 
 def wandb(project: str) -> MakeTracker:
-    """A run of a project of Weights & Biases, which a resumed training goes on with."""
+    """A run of a project of Weights & Biases, which a resumed training goes on with.
+
+    Raises:
+      UserError: wandb is not installed.
+    """
+    library = _import("wandb", "--wandb")
 
     def make(run: Run, path: Path) -> Tracker:
-        library = _import("wandb", "--wandb")
         note = path / WANDB_ID
         if not note.is_file():
             write_whole(note, uuid.uuid4().hex[:16])
+        group = f"{run.env}, {run.name or run.label()}"
         log = library.init(
             project=project,
-            group=f"{run.env}, {run.name or run.label()}",
-            name=f"{run.env}, {run.name or run.label()}, seed {run.seed}",
+            group=group,
+            name=f"{group}, seed {run.seed}",
             id=note.read_text(),
             resume="allow",
             config={**settings(run.experiment), "seed": run.seed},

@@ -41,12 +41,13 @@ def main(argv: Sequence[str]) -> int:
     """
     env, command = cli.parse_train(argv)
     options = command.options
-    name, seeds = _folder(options.name), _distinct(options.seeds)
-    chosen = [Run(env, command.experiment, seed, name) for seed in seeds]
+    name = _folder(options.name)
+    chosen = [Run(env, command.experiment, seed, name) for seed in _distinct(options.seeds)]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
-    paths = [run.path(options.out) for run in chosen]
-    step = _first_step(chosen, paths, options.overwrite)
+    chosen, habits = _to_do(chosen, options), _habits(options)
+    paths, seeds = [run.path(options.out) for run in chosen], [run.seed for run in chosen]
+    step = None if options.overwrite else common_step(paths)
     built = build(command.experiment)
     session = Session(built, chosen, paths)
     print(report.plan(built, chosen, paths, step), flush=True)
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     again = shlex.join(word for word in argv if word not in ("--overwrite", "--no-overwrite"))
     try:
         with _termination_as_interrupt():
-            stopped, state = _train(session, step, options)
+            stopped, state = _train(session, step, habits)
             if stopped is None:
                 _finish(session, state)
                 return 0
@@ -68,25 +69,28 @@ def main(argv: Sequence[str]) -> int:
     except NotFinite as error:
         print(f"error: {error}; {_way_out(paths)}", file=sys.stderr)
         return 1
-    at = _common([checkpoints.good_steps(path) for path in paths]) or 0
+    at = _newest_of_all([checkpoints.good_steps(path) for path in paths]) or 0
     print(f"stopped at step {at:,}; go on with: python -m experiments.train {again}".rstrip())
     return 128 + stopped
 
 
-def _train(session: Session, step: int | None, options: cli.Options) -> tuple[int | None, PyTree]:
+def _habits(options: cli.Options) -> Habits:
+    """How to go about the training."""
+    chosen = [trackers.tensorboard()] if options.tensorboard else []
+    chosen += [trackers.wandb(options.wandb)] if options.wandb else []
+    return Habits(60 * options.checkpoint_minutes, options.on_nan == "continue", tuple(chosen))
+
+
+def _train(session: Session, step: int | None, habits: Habits) -> tuple[int | None, PyTree]:
     """Compiles and trains; returns the signal that stopped it, if any, and the state."""
-    skip = options.on_nan == "continue"
-    functions, seconds = compile_functions(session, keep=skip)
+    functions, seconds = compile_functions(session, keep=habits.skip)
     print(f"{'compile':8}{seconds:.1f} s", flush=True)
-    chosen: list[trackers.MakeTracker] = [trackers.tensorboard] if options.tensorboard else []
-    if options.wandb:
-        chosen.append(trackers.wandb(options.wandb))
     loop = Loop(
         session,
         functions,
         start_state(session, functions, step),
         first_step=step,
-        habits=Habits(60 * options.checkpoint_minutes, skip, tuple(chosen)),
+        habits=habits,
     )
     stopped = loop.run()
     if loop.skipped:
@@ -110,7 +114,7 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 def _way_out(paths: list[Path]) -> str:
     """What can be done about numbers that are not finite."""
-    step = _common([checkpoints.good_steps(path) for path in paths])
+    step = _newest_of_all([checkpoints.good_steps(path) for path in paths])
     where = f"{paths[0] if len(paths) == 1 else paths[0].parent}/"
     if step is None:
         return f"no checkpoint comes before it; see {runs.METRICS} in {where}"
@@ -166,41 +170,49 @@ def _folder(name: str | None) -> str | None:
     return name
 
 
-def _first_step(chosen: list[Run], paths: list[Path], overwrite: bool) -> int | None:
-    """The step that all seeds go on from, or None to start anew.
+def _to_do(chosen: list[Run], options: cli.Options) -> list[Run]:
+    """Those runs that are not finished yet, which the same command may have come to.
 
     Raises:
-      UserError: a directory holds something that must not be touched.
+      UserError: none is left, or a directory holds something that must not be touched.
     """
-    states = [runs.status(path) for path in paths]
-    if overwrite:
-        return None
-    for path, state in zip(paths, states, strict=True):
-        if state == "finished":
-            raise UserError(f"{path} holds a finished run: choose --overwrite or another --out")
-    for run, path, state in zip(chosen, paths, states, strict=True):
-        if state == "unfinished":
-            runs.check_same(path, run)
+    states = [runs.status(run.path(options.out)) for run in chosen]
+    if options.overwrite:
+        return chosen
+    for run, state in zip(chosen, states, strict=True):
+        if state != "new":
+            runs.check_same(run.path(options.out), run)
+    finished = [run for run, state in zip(chosen, states, strict=True) if state == "finished"]
+    if len(finished) == len(chosen):
+        told = finished[0].path(options.out)
+        raise UserError(f"{told} holds a finished run: choose --overwrite or another --out")
+    for run in finished:
+        print(f"{'skip':8}{run.path(options.out)}: finished")
+    return [run for run in chosen if run not in finished]
+
+
+def common_step(paths: list[Path]) -> int | None:
+    """The step that unfinished seeds can go on from together, or None to start anew.
+
+    Raises:
+      UserError: there is no such step.
+    """
     good = [checkpoints.good_steps(path) for path in paths]
     for path, found in zip(paths, good, strict=True):
         if not found and checkpoints.steps(path):
             raise UserError(f"all checkpoints of {path} are damaged: --overwrite starts anew")
-    step = _common(good)
-    seeds = [run.seed for run in chosen]
+    step = _newest_of_all(good)
     # Seeds side by side are saved one by one; the first time, some may not have come to it.
-    cut_short = all(
-        state == "unfinished" and runs.side_by_side(path) == seeds
-        for path, state in zip(paths, states, strict=True)
-    )
+    beside = [runs.side_by_side(path) for path in paths]
+    cut_short = all(len(seeds) == len(paths) and seeds == beside[0] for seeds in beside)
     if step is None and any(good) and not cut_short:
-        newest = [max(found, default=0) for found in good]
-        told = ", ".join(f"seed {seed} at {n:,}" for seed, n in zip(seeds, newest, strict=True))
+        at = zip(paths, good, strict=True)
+        told = ", ".join(f"{path.name} at {max(found, default=0):,}" for path, found in at)
         raise UserError(f"seeds stopped at different steps ({told}): go on with them apart")
     return step
 
 
-def _common(good: list[list[int]]) -> int | None:
-    """The newest step of which every seed has a good checkpoint, if there is one."""
+def _newest_of_all(good: list[list[int]]) -> int | None:
     return max(set.intersection(*map(set, good)), default=None)
 
 
