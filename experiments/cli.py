@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Generic, Literal
 
+import numpy as np
 import tyro
 
 from experiments.config import E, Experiment, L, UserError, settings
@@ -35,6 +36,15 @@ def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
             raise ValueError(f"{word} is neither a seed, 3 for instance, nor a range, 0..9")
         seeds += range(int(first), int(last if dots else first) + 1)
     return tuple(seeds)
+
+
+def seed_words(seeds: Sequence[int]) -> list[str]:
+    """Seeds as on the command line, three or more in a row as ``FIRST..LAST``."""
+    words: list[str] = []
+    rows = np.split(np.array(seeds), np.flatnonzero(np.diff(seeds) != 1) + 1)
+    for row in rows:
+        words += [f"{row[0]}..{row[-1]}"] if len(row) > 2 else [str(seed) for seed in row]
+    return words
 
 
 Seeds = Annotated[

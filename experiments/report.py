@@ -29,7 +29,7 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
         "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
         "output": str(paths[0] if len(paths) == 1 else paths[0].parent / "seed-*"),
     }
-    if changed := _changes(built, runs[0].env):
+    if changed := changes(built, runs[0].env):
         rows["changed"] = changed
     if step is not None:
         rows["resume"] = f"from step {step:,} of {total:,}"
@@ -89,7 +89,7 @@ def _brief(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _changes(built: Built, env: str) -> str:
+def changes(built: Built, env: str) -> str:
     """The settings that are not those of the preset."""
     preset = PRESETS[env].with_learner(learner_name(built.experiment.learner))
     usual, now = settings(preset), settings(built.experiment)

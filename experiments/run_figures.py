@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import PyTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import style
+from experiments import style, testing
 from experiments.config import Built
 from experiments.runs import Run
 from experiments.views import View
-from roml_jax.evaluate import evaluation_key
-from roml_jax.rollout import rollout
 
 
 def curve(metrics: pd.DataFrame, run: Run) -> Figure:
@@ -75,16 +71,8 @@ def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
 
 def episodes(params: PyTree, run: Run, built: Built, view: View) -> Figure:
     """Sample episodes of the trained agent on the view's tasks."""
-    agent, boundary = built.learner.agent, built.boundary
-
-    @jax.jit
-    def play(params: PyTree, tasks: jax.Array) -> tuple:
-        key = jax.random.fold_in(evaluation_key(run.seed, "test"), 1)
-        data = rollout(key, built.env, agent, params, tasks, deterministic=True, boundary=boundary)
-        return data.obs, data.info
-
-    obs, info = jax.tree.map(np.asarray, play(params, jnp.asarray(view.tasks)))
-    return view.draw(view.tasks, obs, info, boundary.observation == "terminal")
+    obs, info = testing.play(params, run.seed, built, view)
+    return view.draw(view.tasks, obs, info, built.boundary.observation == "terminal")
 
 
 def _title(run: Run) -> str:

@@ -14,9 +14,10 @@ from scipy import stats
 
 from experiments.config import Built, Experiment
 from experiments.device import make_evaluate
-from experiments.views import View
+from experiments.views import Info, View
 from roml_jax.evaluate import evaluation_key
 from roml_jax.risk import cvar
+from roml_jax.rollout import rollout
 
 
 class Score(NamedTuple):
@@ -56,6 +57,29 @@ def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int]
         return pd.DataFrame(columns | {name: value.T.ravel() for name, value in info.items()})
 
     return run
+
+
+def play(params: PyTree, seed: int, built: Built, view: View) -> tuple[np.ndarray, Info]:
+    """Plays sample episodes of a trained agent on the view's tasks.
+
+    Args:
+      params: of the agent.
+      seed: of the run, which decides the noise.
+      built: the experiment.
+      view: its n tasks.
+
+    Returns:
+      ``obs[K, H+1, n, O]`` and ``info[K, n]`` of a rollout without sampled actions.
+    """
+    agent, boundary = built.learner.agent, built.boundary
+
+    @jax.jit
+    def run(params: PyTree, tasks: jax.Array) -> tuple:
+        key = jax.random.fold_in(evaluation_key(seed, "test"), 1)
+        data = rollout(key, built.env, agent, params, tasks, deterministic=True, boundary=boundary)
+        return data.obs, data.info
+
+    return jax.tree.map(np.asarray, run(params, jnp.asarray(view.tasks)))
 
 
 def task_returns(table: pd.DataFrame) -> np.ndarray:

@@ -26,7 +26,8 @@ class View(NamedTuple):
       draw: ``(tasks[n, D], obs[K, H+1, n, O], info, terminal) -> Figure``; ``terminal``
         says that the first observation of episodes 2 … K is the last one of the episode
         before, not the start.
-      task: what the first component of a task is, with its unit if it has one.
+      task: what the first component of a task is.
+      unit: of that component, if it has one.
       ranges: edges of ranges of that component, increasing, over which tests are averaged.
       trace: ``obs[..., O] -> position[..., 2]``, for the paths of sample episodes.
     """
@@ -36,6 +37,7 @@ class View(NamedTuple):
     tasks: Float[np.ndarray, "n D"]
     draw: Callable[[np.ndarray, np.ndarray, Info, bool], Figure]
     task: str
+    unit: str
     ranges: tuple[float, ...]
     trace: Callable[[np.ndarray], np.ndarray]
 
@@ -90,6 +92,7 @@ KHAZAD_DUM = View(
     np.repeat(np.array(_RAINS, np.float32), _REPEATS)[:, None],
     draw_khazad_dum,
     task="rain",
+    unit="std of the noise, in cells",
     ranges=(0.0, 0.05, 0.1, 0.2, 0.3, 0.46, float("inf")),  # the last holds 1 % of the tasks
     trace=khazad_dum_positions,
 )
