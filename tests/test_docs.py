@@ -1,0 +1,159 @@
+"""The Python of the README and of all pages in docs/ runs as it stands, and does what is said.
+
+The blocks of a page run in order in one namespace, with the strict settings of all tests.
+"""
+
+import contextlib
+import re
+import sys
+import types
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.config import LEARNERS
+from experiments.presets import PRESETS
+
+ROOT = Path(__file__).parents[1]
+README = "README.md"
+PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+
+# The check of key reuse takes a vmap of a scan over keys for reuse: it is off in these blocks.
+FALSE_ALARMS = ("jax.vmap(init)", "jax.vmap(search")
+
+
+class Block(NamedTuple):
+    code: str
+    line: int  # lines of the page before it
+
+    @property
+    def checks_keys(self):
+        return not any(text in self.code for text in FALSE_ALARMS)
+
+
+def blocks(page):
+    text = (ROOT / page).read_text()
+    found = re.finditer(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [Block(m[1], text[: m.start(1)].count("\n")) for m in found]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """``(page, blocks) -> namespace``; presets and learners that a page adds are taken away."""
+    tables = [PRESETS, LEARNERS, *(preset.learners for preset in PRESETS.values())]
+
+    def run(page, chosen):
+        module = types.ModuleType("page")  # as classes want one that they are defined in
+        monkeypatch.setitem(sys.modules, "page", module)
+        for block in chosen:
+            code = compile("\n" * block.line + block.code, ROOT / page, "exec")
+            with jax.debug_key_reuse(block.checks_keys):
+                exec(code, module.__dict__)
+        return types.SimpleNamespace(**module.__dict__)
+
+    with contextlib.ExitStack() as stack:
+        for table in tables:
+            stack.enter_context(mock.patch.dict(table))
+        yield run
+
+
+# ------------------------------------------------------------------ README
+
+
+def test_readme_shows_two_programs():
+    assert len(blocks(README)) == 2
+
+
+def test_lifted_functions_run(run, capsys):
+    run(README, blocks(README)[:1])
+    phi, *references = re.findall(r"-?\d+\.\d+", capsys.readouterr().out)
+    assert float(phi) > 0.2  # harder than the original mean of 0.1
+    assert float(references[1]) < float(references[0])  # the CVaR is below the mean
+
+
+@pytest.mark.slow
+def test_whole_training_runs(run):
+    assert run(README, blocks(README)[1:]).state.step.tolist() == [1, 1, 1]
+
+
+# ------------------------------------------------------------------ docs/
+
+
+def your_environment(page):
+    test = page.test(page.trained.learner).returns
+    assert test.mean() > page.test(page.untrained.learner).returns.mean() + 0.3
+    phi = dict(zip(page.family.phi_names, page.trained.sampler.phi.tolist(), strict=True))
+    assert phi["std_current"] > 0.1 and phi["phi_load"] > 0.55  # 0.08 and 0.5 at first
+    assert page.env.family.phi0.tolist() == pytest.approx([0, 0.08, 0.5])
+    assert "boat" in PRESETS and page.built.env == page.Boat()
+
+
+def your_environment_finds_faults(page):
+    class Wrong(page.Boat):
+        def step(self, key, state, action, task):
+            state, out = super().step(key, state, action, task)
+            return state, out._replace(**self.fault)
+
+    faults = {"obs": jnp.zeros(2), "reward": jnp.nan * jnp.zeros(()), "terminated": jnp.zeros(())}
+    for name, value in faults.items():
+        env = Wrong()
+        object.__setattr__(env, "fault", {name: value})
+        with pytest.raises(AssertionError):
+            page.check(env, jax.random.key(0))
+
+
+def your_learner(page):
+    assert page.last > page.first + 0.3
+    assert page.state.step == 60
+    assert page.built.experiment.learner == page.ReinforceConfig()
+
+    def leaks(key, state, data, mask):
+        return page.learner.update(key, state, data, jnp.ones_like(mask))
+
+    with pytest.raises(AssertionError):
+        page.check(jax.random.key(0), page.env, page.learner._replace(update=leaks))
+
+
+def lift_a_function(page):
+    # Squared errors of the worst tenth cannot be less than those of the best line for it.
+    np.testing.assert_allclose(page.line[1], 2, atol=0.2)
+    assert page.loss < 0.5 and page.params["out"].shape == (16,)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(
+            lambda x: page.gru_scan(x, page.kernel, jnp.zeros(24), page.valid, page.cut).sum(),
+            (page.inputs,),
+            (page.inputs,),
+        )
+
+
+RESULTS = {
+    "docs/your-environment.md": (your_environment, your_environment_finds_faults),
+    "docs/your-learner.md": (your_learner,),
+    "docs/lift-a-function.md": (lift_a_function,),
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_page_runs(page, run, capsys):
+    result = run(page, blocks(page))
+    print(capsys.readouterr().out)
+    for check in RESULTS.get(page, ()):
+        check(result)
+
+
+def test_presets_are_as_before():
+    assert "boat" not in PRESETS and "reinforce" not in LEARNERS
+    assert "reinforce" not in PRESETS["khazad-dum"].learners
+
+
+@pytest.mark.parametrize("page", [README, *PAGES])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
