@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import jax
@@ -23,10 +24,19 @@ TINY = _TINY.split()
 
 
 @pytest.fixture(scope="session")
-def compilation(tmp_path_factory):
+def compilation_cache_dir(tmp_path_factory) -> Path:
+    """A folder for compiled programs, the same for all processes of a test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compilation(compilation_cache_dir):
     """A context in which equal programs compile once, and without costly optimisation."""
     settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
+        "jax_compilation_cache_dir": str(compilation_cache_dir),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
         "jax_disable_most_optimizations": True,

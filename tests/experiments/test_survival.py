@@ -48,11 +48,10 @@ sys.exit(cli.run(train.main))
 
 
 @pytest.fixture(scope="module")
-def in_a_process(tmp_path_factory):
+def in_a_process(compilation_cache_dir):
     """``(out, *arguments, kill_after) -> exit code``: the tiny run in a process of its own."""
-    cache = tmp_path_factory.mktemp("xla")
     environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
