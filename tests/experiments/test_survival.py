@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import checkpoints, cli, evaluate, loop, runs, train
+from experiments import checkpoints, cli, evaluate, loop, run_figures, runs, style, train
 from experiments.config import build
 from experiments.device import skip
 from experiments.runs import MetricsLog
@@ -27,6 +27,15 @@ from tests.experiments.conftest import TINY
 from tests.experiments.test_run import STEPS, final_state, metrics
 
 WHERE = Path("khazad-dum", "roml-varibad", "seed-1")
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Runs here do without their figures, to which nothing of this can happen."""
+    for name in ("curve", "sampler", "episodes"):
+        monkeypatch.setattr(run_figures, name, lambda *args: None)
+    monkeypatch.setattr(style, "save", lambda figure, path: None)
+
 
 # ------------------------------------------------------------------ other processes
 
@@ -280,7 +289,7 @@ def spoil(built, what):
     return built._replace(step=step)
 
 
-@pytest.mark.parametrize("what", ["loss", "parameters"])
+@pytest.mark.parametrize("what", ["loss", pytest.param("parameters", marks=pytest.mark.slow)])
 def test_numbers_that_are_not_finite_stop_a_run(what, run_tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "build", lambda experiment: spoil(build(experiment), what))
     assert run_tiny(tmp_path, "--seeds", "1", "--checkpoint-minutes", "1e-9") == 1
