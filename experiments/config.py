@@ -253,7 +253,7 @@ def build(experiment: Experiment) -> Built:
     try:
         method = experiment.method.make(env.family)
         learner = LEARNERS[learner_name(experiment.learner)].make(env, experiment.learner)
-        init, step = map(jax.jit, make_train(learner, method))  # traced once for all uses
+        init, step = (jax.jit(f) for f in make_train(learner, method))  # traced only once
         state_shape = jax.eval_shape(init, jax.random.key(0))
         _, metrics_shape = jax.eval_shape(step, state_shape)
         watched = set(metrics_shape) - _sampler_metrics(method.sampler, learner.num_tasks)
