@@ -8,6 +8,7 @@ Everything is arrays and JSON: reading a stranger's checkpoint executes nothing.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -104,6 +105,7 @@ def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> No
         partial = target.with_name(f".{step}")
         shutil.rmtree(partial, ignore_errors=True)
         data = jax.tree.map(_stored, saved)
+        _check_room(target.parent, data)
         parts = ocp.args.Composite(
             state=ocp.args.PyTreeSave(data.state),
             best=ocp.args.PyTreeSave(data.best),
@@ -201,8 +203,27 @@ def _orbax() -> Any:
     """Orbax, imported when first needed and without its log lines."""
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # its errors reach us as exceptions
     return ocp
+
+
+def _check_room(folder: Path, data: PyTree) -> None:
+    """Raises OSError where a checkpoint can hardly fit; a disk found full while writing is noisy.
+
+    The measure is the largest checkpoint there is; before the first, a hundredth of the
+    arrays, since much of them is buffers that are still empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [file for file in folder.glob("[0-9]*/**/*") if file.is_file()]
+    sizes: dict[str, int] = {}
+    for file in files:
+        name = file.relative_to(folder).parts[0]
+        sizes[name] = sizes.get(name, 0) + file.stat().st_size
+    guess = sum(leaf.nbytes for leaf in jax.tree.leaves(data)) // 100
+    need, free = max(sizes.values(), default=guess), shutil.disk_usage(folder).free
+    if free < need:
+        told = f"No space left: {free / 2**20:.3g} MiB of at least {need / 2**20:.3g}"
+        raise OSError(errno.ENOSPC, told, str(folder))
 
 
 def _restore_args(template: PyTree) -> Any:

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +135,22 @@ def test_a_write_that_fails_costs_nothing(where, tmp_path, monkeypatch):
     assert_equal(checkpoints.restore(tmp_path, SHAPE), saved(2))
     checkpoints.save(tmp_path, 3, saved(3), {})
     assert {entry.name for entry in (tmp_path / "checkpoint").iterdir()} == {"2", "3"}
+
+
+def test_a_disk_that_is_nearly_full_is_not_filled(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, 1, saved(1), {})
+    files = [file for file in (tmp_path / "checkpoint" / "1").rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    for free, fits in [(size - 1, False), (size, True)]:
+        usage = types.SimpleNamespace(free=free)
+        monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path, usage=usage: usage)
+        if fits:
+            checkpoints.save(tmp_path, 2, saved(2), {})
+        else:
+            with pytest.raises(OSError, match="No space left"):
+                checkpoints.save(tmp_path, 2, saved(2), {})
+        assert checkpoints.good_steps(tmp_path) == ([1, 2] if fits else [1])
+        assert len(list((tmp_path / "checkpoint").iterdir())) == 1 + fits
 
 
 def test_a_checkpoint_of_other_sizes(tmp_path):
