@@ -5,6 +5,7 @@ Several seeds are vmapped into one computation; each keeps its own directory.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -98,6 +99,12 @@ def skip(old: PyTree, new: PyTree, skipped: Array) -> PyTree:
     """A step that did not happen: ``old`` where ``skipped``, but for the key and the count."""
     state = jax.tree.map(lambda a, b: jnp.where(skipped, a, b), old, new)
     return state._replace(key=new.key, step=new.step)
+
+
+@functools.cache
+def compiled_skip(several: bool) -> Callable[[PyTree, PyTree, Any], PyTree]:
+    """``skip`` for one seed, or for several at once with a mask ``[S]``."""
+    return jax.jit(jax.vmap(skip) if several else skip)
 
 
 def make_run_chunk(step: Callable, chunk: int) -> Callable:

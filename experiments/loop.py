@@ -21,7 +21,7 @@ from tqdm import tqdm
 from experiments import checkpoints
 from experiments.checkpoints import Best, Saved
 from experiments.config import warn
-from experiments.device import FINITE, VALIDATED, Functions, Session, agent, skip
+from experiments.device import FINITE, VALIDATED, Functions, Session, agent, compiled_skip
 from experiments.runs import MetricsLog
 from experiments.trackers import MakeTracker
 from roml_jax.evaluate import evaluation_key
@@ -187,21 +187,24 @@ class Loop:
         if failed and not self.habits.skip:
             seed = int(np.argmin(fine[good]))
             raise NotFinite(self._diagnosis(self._row(metrics, good, seed), seed))
+        for i, check in enumerate(checks or []):
+            if not np.isfinite([*check.values()]).all() and not self.habits.skip:
+                raise NotFinite(self._diagnosis(check, i))
 
     def _leave_out(self, before: PyTree, good: int, bad: np.ndarray) -> None:
         """Repeats the good steps from ``before``, and skips the next one where it is bad."""
         run_chunk, several = self.functions.run_chunk, len(self.session.runs) > 1
         state = run_chunk(before, np.int32(good))[0] if good else before
         after, _ = run_chunk(state, np.int32(1))
-        choose = jax.jit(jax.vmap(skip) if several else skip)
-        self.state = choose(state, after, bad if several else bad[0])
+        self.state = compiled_skip(several)(state, after, bad if several else bad[0])
         self.skipped += int(bad.sum())
 
     def _diagnosis(self, row: dict[str, Any], i: int) -> str:
-        """What is wrong with the i-th seed, by the metrics of its step."""
+        """What is wrong with the i-th seed, by the metrics of its step or of its validation."""
         names = self._metric_names
         watched = [column for name in self.session.built.watched for column in names[name]]
-        wrong = [f"{column} is {row[column]}" for column in watched if not np.isfinite(row[column])]
+        known = [column for column in [*watched, *_VALIDATION.values()] if column in row]
+        wrong = [f"{column} is {row[column]}" for column in known if not np.isfinite(row[column])]
         told = ", ".join(wrong) or "a parameter is not finite, though all losses are"
         return f"seed {self.session.seeds[i]}, step {self.step:,}: {told}"
 

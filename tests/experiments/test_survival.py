@@ -302,6 +302,18 @@ def test_numbers_that_are_not_finite_stop_a_run(what, run_tiny, tmp_path, monkey
     assert np.isfinite(np.concatenate([np.ravel(x) for x in floats(final_state(path).state)])).all()
 
 
+def test_a_validation_that_is_not_finite_stops_a_run(run_tiny, tmp_path, monkeypatch, capsys):
+    validate, count = loop.Loop._validate, iter(range(2))
+
+    def spoilt(self, bar):
+        checks = validate(self, bar)
+        return checks if next(count, None) is not None else [{"validation_mean": np.nan}]
+
+    monkeypatch.setattr(loop.Loop, "_validate", spoilt)
+    assert run_tiny(tmp_path, "--seeds", "1") == 1
+    assert "seed 1, step 12: validation_mean is nan" in capsys.readouterr().err
+
+
 def test_a_step_that_is_not_finite_can_be_left_out(run_tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "build", lambda experiment: spoil(build(experiment), "loss"))
     assert run_tiny(tmp_path, "--seeds", "1", "--on-nan", "continue") == 0
