@@ -24,11 +24,14 @@ def test_config_round_trip(env, learner, tmp_path):
         method=dataclasses.replace(preset.method, name="oracle", alpha=0.1 + 0.2, phi=(0.7, 1.5)),
     )
     run = Run(env, experiment, 7)
-    runs.write_config(tmp_path, run)
+    runs.write_config(tmp_path, run, [run.seed, 9])
     again = runs.read_config(tmp_path)
     assert again == run
     assert hash(again.experiment) == hash(run.experiment)
-    assert set(json.loads((tmp_path / "config.json").read_text())["versions"]) >= {"jax", "flax"}
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert set(written["versions"]) >= {"jax", "flax"}
+    assert written["device"] and written["side_by_side"] == [run.seed, 9]
+    assert runs.side_by_side(tmp_path) == [run.seed, 9]
 
 
 def test_a_config_of_another_version(tmp_path):
@@ -70,16 +73,25 @@ def test_khazad_dum_has_the_published_settings():
 
 
 def test_the_paper_differs_where_the_paper_does():
-    code, paper = (settings(PRESETS[name].experiment) for name in PRESETS)
+    code, paper = (
+        settings(PRESETS[name].experiment) for name in ("khazad-dum", "khazad-dum-paper")
+    )
     assert {name: paper[name] for name in paper if paper[name] != code[name]} == {
         "frames": 5_000_000, "num_tasks": 16, "nu": 0.0, "batch": None, "soft_update": 0.0,
         "strict": False, "quantile": "plain",
     }  # fmt: skip
 
 
+def test_the_wide_preset_anneals_over_the_whole_training():
+    experiment = PRESETS["khazad-dum-wide"].experiment
+    built = build(experiment)
+    assert built.learner.num_tasks == 1024 and experiment.method.batch is None
+    assert built.total_steps == experiment.learner.policy.anneal_updates == 122
+
+
 @pytest.mark.parametrize(("env", "learner"), PAIRS)
 def test_every_preset_builds(env, learner):
-    assert build(PRESETS[env].with_learner(learner)).total_steps > 1000
+    assert build(PRESETS[env].with_learner(learner)).total_steps > 100
 
 
 @pytest.mark.parametrize("name", ["baseline", "cvar-ml", "roml", "naive", "oracle"])

@@ -29,7 +29,7 @@ def test_metrics_log_keeps_every_digit(tmp_path):
     columns = ["step", "frames", "seconds", "x", "y", "validation_mean"]
     log = MetricsLog(tmp_path, columns, None)
     third = np.float32(1 / 3)
-    log.write([{"step": 1, "frames": 2, "seconds": 0.5, "x": third, "y": np.bool_(True)}])
+    log.write({"step": 1, "frames": 2, "seconds": 0.5, "x": third, "y": np.bool_(True)})
     log.close()
     row = pd.read_csv(tmp_path / runs.METRICS).iloc[0]
     assert np.float32(row["x"]) == third and row["y"] == 1 and np.isnan(row["validation_mean"])
