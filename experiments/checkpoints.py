@@ -166,10 +166,7 @@ def restore(path: Path, shape: Saved, step: int | None = None) -> Saved:
         raise UserError(f"{folder} cannot be read: {str(error).splitlines()[0]}") from error
     found = {}
     for name, template in templates.items():
-        same = jax.tree.map(
-            lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), read[name], template
-        )
-        if not all(jax.tree.leaves(same)):
+        if not all(jax.tree.leaves(jax.tree.map(_alike, read[name], template))):
             raise UserError(
                 f"{folder} holds a state of other sizes than its run's config.json says"
             )

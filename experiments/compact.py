@@ -29,7 +29,7 @@ _METHODS = {"cvar-ml": "CVaR-ML", "roml": "RoML", "naive": "Naive", "oracle": "O
 _LEARNERS = {"varibad": "VariBAD", "ppo": "PPO"}
 _WORDS = ("env", "method", "learner", "command", "commit", "device", "jax", "changed", "outcome")
 _ESTIMATES = ["sample_mean", "reference_mean", "reference_cvar"]
-_TEST = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
+TEST_COLUMNS = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
 _VALIDATION = ["method", "seed", "step", "frames", "mean", "cvar"]
 _EPISODES = ["method", "seed", "task_0", "task_index", "episode", "step", "x", "y", "outcome"]
 _REPEATS = 12  # sample episodes of the same first component of the task
@@ -224,8 +224,8 @@ def _row(
 
 def _fill_shares(tests: pd.DataFrame) -> pd.DataFrame:
     """Outcomes in order of their names; 0 where there were tasks but no such episode."""
-    outcomes = sorted(str(name) for name in tests if name not in _TEST)
-    tests = tests[[*_TEST, *outcomes]]
+    outcomes = sorted(str(name) for name in tests if name not in TEST_COLUMNS)
+    tests = tests[[*TEST_COLUMNS, *outcomes]]
     filled = tests[outcomes].fillna(0.0).where(tests["tasks"] > 0)
     return tests.assign(**{name: filled[name] for name in outcomes})
 

@@ -249,13 +249,16 @@ def _steps(method: Method, done: list[Run], out: str) -> dict[int, int | None]:
       UserError: all checkpoints of a run are damaged.
     """
     paths = {run.seed: run.path(out) for run in method.runs if run not in done}
-    steps: dict[int, int | None] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}  # by the seeds that they were stopped beside
     for seed, path in paths.items():
-        together = runs.side_by_side(path)
-        same = [runs.side_by_side(paths[other]) == together for other in together if other in paths]
-        group = [paths[other] for other in together] if len(same) == len(together) else []
-        steps[seed] = train.common_step(group if group and all(same) else [path])
-    return steps
+        groups.setdefault(tuple(runs.side_by_side(path)), []).append(seed)
+    steps: dict[int, int | None] = {}
+    for together, seeds in groups.items():
+        parts = [seeds] if sorted(together) == sorted(seeds) else [[seed] for seed in seeds]
+        for part in parts:
+            step = train.common_step([paths[seed] for seed in part])
+            steps |= dict.fromkeys(part, step)
+    return {seed: steps[seed] for seed in paths}
 
 
 def _plan(

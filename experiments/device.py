@@ -35,7 +35,6 @@ class Functions(NamedTuple):
     run_chunk: Callable[[PyTree, Any], tuple[PyTree, dict[str, Array]]]
     validate: Callable[[PyTree, PRNGKey], Float[Array, "2"]]
     chunk: int  # most steps of a chunk
-    keeps: bool  # run_chunk leaves the state that it is given alone
 
 
 class Session(NamedTuple):
@@ -152,7 +151,7 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
     ]
     with ThreadPoolExecutor(len(lowered)) as pool:
         run_chunk, compiled_init, compiled_validate = pool.map(lambda x: x.compile(), lowered)
-    functions = Functions(compiled_init, run_chunk, compiled_validate, chunk, keep)
+    functions = Functions(compiled_init, run_chunk, compiled_validate, chunk)
     return functions, time.perf_counter() - start
 
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from experiments import style
-from experiments.compact import Results
+from experiments.compact import TEST_COLUMNS, Results
 from experiments.figure_parts import (
     Comparison,
     Drawn,
@@ -36,7 +36,6 @@ _RARE = 0.005  # below this share in all methods, an outcome goes into "other"
 _SPACING = style.LINE * style.SMALL / 72  # inches from line to line
 _LINES = 3.9  # of text that every bar has room for
 _CHARACTER = 0.018  # width of one, as a part of a bar
-_TEST_COLUMNS = ("method", "seed", "low", "high", "tasks", "mean", "cvar")
 
 
 def paths(results: Results, comparison: Comparison) -> Drawn:
@@ -105,7 +104,7 @@ def _draw_notes(ax: Axes, middle: float, row: pd.Series, outcomes: list[str]) ->
 
 def _shares(table: pd.DataFrame, methods: list[Method]) -> pd.DataFrame:
     """Mean over seeds, a row per method and a column per outcome; rare ones together."""
-    outcomes = [name for name in map(str, table) if name not in _TEST_COLUMNS]
+    outcomes = [name for name in map(str, table) if name not in TEST_COLUMNS]
     order = [name for name in _OUTCOMES if name in outcomes]
     order += sorted(set(outcomes) - set(order))
     shares = table.groupby("method")[order].mean().loc[[m.spec for m in methods]]
