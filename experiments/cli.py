@@ -47,6 +47,18 @@ def seed_words(seeds: Sequence[int]) -> list[str]:
     return words
 
 
+def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds, if there are some and each stands once.
+
+    Raises:
+      UserError: otherwise.
+    """
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        told = " ".join(map(str, seeds)) or "none"
+        raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
+    return seeds
+
+
 Seeds = Annotated[
     tuple[int, ...],
     tyro.constructors.PrimitiveConstructorSpec(

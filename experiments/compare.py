@@ -157,9 +157,7 @@ def _parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     if not options.methods or len(set(options.methods)) < len(options.methods):
         told = " ".join(options.methods) or "none"
         raise UserError(f"--methods are one or more different methods; got {told}")
-    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
-        told = " ".join(map(str, options.seeds)) or "none"
-        raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
+    cli.distinct(options.seeds)
     if options.at_once is not None and options.at_once < 1:
         raise UserError(f"--at-once must be at least 1; got {options.at_once}")
     if not options.checkpoint_minutes > 0:

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     env, command = cli.parse_train(argv)
     options = command.options
     name = _folder(options.name)
-    chosen = [Run(env, command.experiment, seed, name) for seed in _distinct(options.seeds)]
+    chosen = [Run(env, command.experiment, seed, name) for seed in cli.distinct(options.seeds)]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
     chosen, habits = _to_do(chosen, options), _habits(options)
@@ -155,13 +155,6 @@ def _finish(session: Session, state: PyTree) -> None:
     tasks, seconds = experiment.test_tasks, time.perf_counter() - start
     print(f"\n{session.runs[0].label()}, test on {tasks:,} tasks ({seconds:.0f} s)")
     print(report.table(scores, experiment.method.alpha))
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        told = " ".join(map(str, seeds)) or "none"
-        raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
-    return seeds
 
 
 def _folder(name: str | None) -> str | None:
