@@ -1,4 +1,6 @@
-"""Environments: each a frozen dataclass that implements ``roml_jax.types.TaskEnv``.
+"""Environments and supervised problems: frozen dataclasses that implement one interface.
+
+That is ``roml_jax.types.TaskEnv``, or ``TaskData`` for labelled examples.
 
 An environment imports ``roml_jax``; ``roml_jax`` never imports an environment.
 """
@@ -6,5 +8,6 @@ An environment imports ``roml_jax``; ``roml_jax`` never imports an environment.
 from __future__ import annotations
 
 from .khazad_dum import KhazadDum
+from .sine import Sine
 
-__all__ = ["KhazadDum"]
+__all__ = ["KhazadDum", "Sine"]

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from experiments.config import E, Experiment, L, UserError, settings
-from experiments.presets import DEFAULT_ENV, DEFAULT_LEARNER, PRESETS
+from experiments.presets import DEFAULT_ENV, PRESETS
 
 # What tyro says, and what of it is of use.
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)")
@@ -130,7 +130,7 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
     rest = list(argv)
     env = rest.pop(0) if rest and not rest[0].startswith("-") else DEFAULT_ENV
     preset = PRESETS[one_of("environment", env, PRESETS)]
-    name = one_of("learner", _take(rest, "--learner") or DEFAULT_LEARNER, preset.learners)
+    name = one_of("learner", _take(rest, "--learner") or preset.default_learner, preset.learners)
     default = Command(Options(), preset.with_learner(name))
     generic: Any = Command
     presets = "; ".join(f"{key} ({value.summary})" for key, value in PRESETS.items())

@@ -20,20 +20,23 @@ import pandas as pd
 
 from experiments import checkpoints, cli, report, runs, testing
 from experiments.config import Built, UserError, build, learner_name, settings, warn
-from experiments.device import saved_shape
-from experiments.presets import DEFAULT_LEARNER, PRESETS
+from experiments.paradigms import make_play
+from experiments.presets import DEFAULT_ENV, PRESETS
 from experiments.runs import Run
 from experiments.views import View
 
 _METHODS = {"cvar-ml": "CVaR-ML", "roml": "RoML", "naive": "Naive", "oracle": "Oracle"}
-_LEARNERS = {"varibad": "VariBAD", "ppo": "PPO"}
-_WORDS = ("env", "method", "learner", "command", "commit", "device", "jax", "changed", "outcome")
+_LEARNERS = {"varibad": "VariBAD", "ppo": "PPO", "maml": "MAML"}
+_WORDS = (
+    *("env", "method", "learner", "tested", "command", "commit", "device", "jax", "changed"),
+    "outcome",
+)
 _ESTIMATES = ["sample_mean", "reference_mean", "reference_cvar"]
 TEST_COLUMNS = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
 _VALIDATION = ["method", "seed", "step", "frames", "mean", "cvar"]
 _EPISODES = ["method", "seed", "task_0", "task_index", "episode", "step", "x", "y", "outcome"]
 _REPEATS = 12  # sample episodes of the same first component of the task
-_WINDOWS = 5  # of the sampler's course, between two validations
+_WINDOWS = 5, 200  # of the sampler's course, between two validations and in all, about
 
 
 class Results(NamedTuple):
@@ -58,20 +61,22 @@ class Results(NamedTuple):
     episodes: pd.DataFrame
 
 
-def label(spec: str, learner: str) -> str:
+def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
     """The name of a method for people: ``"CVaR-ML, policy.unselected=constant_advantage"``.
 
     Args:
       spec: METHOD or METHOD:flag=value,…, and @ENV if it is of another environment's results.
       learner: the name of its learner, which is the name of the baseline too.
+      env: of the results; its usual learner goes without saying.
     """
-    spec, _, env = spec.partition("@")
+    usual = PRESETS[env].default_learner if env in PRESETS else None
+    spec, _, other = spec.partition("@")
     method, _, changes = spec.partition(":")
     below = _LEARNERS.get(learner, learner)
     name = below if method == "baseline" else _METHODS.get(method, method)
-    if method != "baseline" and learner != DEFAULT_LEARNER:
+    if method != "baseline" and learner != usual:
         name += f" on {below}"
-    return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [env])])
+    return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
 
 
 def read(folder: Path) -> Results:
@@ -153,9 +158,10 @@ def command(run: Run, seeds: Sequence[int]) -> str:
     """The command that trains a run in the default folder, beside the same seeds."""
     learner, method = learner_name(run.experiment.learner), run.experiment.method.name
     words = ["python", "-m", "experiments.train", run.env]
-    words += ["--learner", learner] if learner != DEFAULT_LEARNER else []
+    preset = PRESETS[run.env]
+    words += ["--learner", learner] if learner != preset.default_learner else []
     words += ["--method", method] + (["--name", run.name] if run.name else [])
-    usual = settings(PRESETS[run.env].with_learner(learner))
+    usual = settings(preset.with_learner(learner))
     for name, value in settings(run.experiment).items():
         if value != usual[name] and name != "method":
             words += flag_words(name, value)
@@ -189,6 +195,7 @@ def _run_row(
         "frames": built.total_steps * built.learner.frames_per_step,
         "steps": built.total_steps,
         "tasks_per_step": built.learner.num_tasks,
+        "tested": run.experiment.tested_agent(),
         "seconds": float(metrics["seconds"].iloc[-1]),
         "command": command(run, made.get("side_by_side", [run.seed])),
         "commit": made.get("commit", ""),
@@ -209,7 +216,7 @@ def _test_rows(table: pd.DataFrame, run: Run, view: View | None) -> list[dict[st
         return rows
     for low, high in itertools.pairwise(view.ranges):
         part = table[(table["task_0"] >= low) & (table["task_0"] < high)]
-        shares = part[view.outcome].value_counts(normalize=True).to_dict()
+        shares = testing.outcome_shares(part, view)
         rows.append(_row(low, high, returns[(first >= low) & (first < high)], np.nan, shares))
     return rows
 
@@ -238,7 +245,9 @@ def _validation(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _sampler(metrics: pd.DataFrame, built: Built) -> pd.DataFrame:
     """The sampler's course by windows of training steps; the last one may be shorter."""
-    window = max(1, built.experiment.validation_every // _WINDOWS)
+    between, in_all = _WINDOWS
+    most = max(built.total_steps // in_all, 10)  # steps: a long training has many windows
+    window = max(1, min(built.experiment.validation_every // between, most))
     steps = metrics[metrics["step"] > 0]
     last = ["step", "frames", *built.metric_names()["phi"]]
     how = dict.fromkeys(last, "last") | dict.fromkeys(_ESTIMATES, "mean")
@@ -263,13 +272,13 @@ def _moving(sampler: pd.DataFrame) -> pd.DataFrame:
 
 def _episodes(run: Run, built: Built, path: Path, view: View) -> list[pd.DataFrame]:
     """First and last episodes of the final agent on some of the view's tasks, one by one."""
-    step = checkpoints.newest_step(path)
-    if step != built.total_steps:
+    if view.trace is None or view.outcome is None:
+        return []
+    if checkpoints.newest_step(path) != built.total_steps:
         warn(f"{path} has no checkpoint of its last step: no sample episodes of {run.label()}")
         return []
-    saved = checkpoints.restore(path, saved_shape(built)._replace(best={}), step)
-    params = built.learner.params(saved.state.learner)
-    obs, info = testing.play(params, run.seed, built, view)
+    (params, _), _ = testing.load_agent(path, built)
+    obs, info = make_play(built, view)(params, run.evaluation_seed)
     places, ends = view.trace(obs).astype(float), view.columns(info)[view.outcome]
     if built.boundary.observation == "terminal":
         places[1:, 0] = places[1:, 1]  # a start that nobody has seen

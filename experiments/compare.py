@@ -22,7 +22,7 @@ import tyro
 
 from experiments import cli, compact, grid, runs, tables, train
 from experiments.config import Built, UserError, build, settings
-from experiments.presets import DEFAULT_ENV, DEFAULT_LEARNER, PRESETS
+from experiments.presets import DEFAULT_ENV, PRESETS
 from experiments.runs import Run
 
 _GIB = 2**30
@@ -42,7 +42,7 @@ class Options:
       env: the environment.
       methods: METHOD or METHOD:flag=value,…, with the flags of experiments.train.
       seeds: of each method, 0 1 2 or 0..9.
-      learner: below all methods.
+      learner: below all methods; None for the usual one of the environment.
       out: folder of all runs.
       results: folder of results and tables of all environments; None for OUT/results.
       at_once: most seeds that train side by side; None for as many as memory allows.
@@ -54,7 +54,7 @@ class Options:
     env: Annotated[str, tyro.conf.Positional] = DEFAULT_ENV
     methods: tuple[str, ...] = ("baseline", "cvar-ml", "roml")
     seeds: cli.Seeds = tuple(range(10))
-    learner: str = DEFAULT_LEARNER
+    learner: str | None = None
     out: str = "runs"
     results: str | None = None
     at_once: int | None = None
@@ -153,7 +153,8 @@ def _parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
         Options, Options(), own, prog="python -m experiments.compare", description=__doc__ or ""
     )
     preset = PRESETS[cli.one_of("environment", options.env, PRESETS)]
-    cli.one_of("learner", options.learner, preset.learners)
+    learner = cli.one_of("learner", options.learner or preset.default_learner, preset.learners)
+    options = dataclasses.replace(options, learner=learner)
     if not options.methods or len(set(options.methods)) < len(options.methods):
         told = " ".join(options.methods) or "none"
         raise UserError(f"--methods are one or more different methods; got {told}")
@@ -162,7 +163,7 @@ def _parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
         raise UserError(f"--at-once must be at least 1; got {options.at_once}")
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
-    start = [options.env, "--learner", options.learner]
+    start = [options.env, "--learner", learner]
     known = settings(cli.parse_train(start)[1])
     for flag in (word.split("=", 1)[0] for word in rest if word.startswith("--")):
         if reason := _NOT_HERE.get(flag.replace("_", "-")):
@@ -184,7 +185,8 @@ def _method(spec: str, options: Options, rest: list[str]) -> Method:
     changes = spec.partition(":")[2]
     folder = f"{name}-{options.learner},{changes}" if changes else None
     argv = [options.env]
-    argv += ["--learner", options.learner] if options.learner != DEFAULT_LEARNER else []
+    usual = PRESETS[options.env].default_learner
+    argv += ["--learner", options.learner] if options.learner and options.learner != usual else []
     argv += ["--method", name, *rest, *words] + (["--name", folder] if folder else [])
     argv += ["--out", options.out] if options.out != Options.out else []
     if options.checkpoint_minutes != Options.checkpoint_minutes:

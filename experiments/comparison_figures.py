@@ -61,7 +61,7 @@ def learning(results: Results, comparison: Comparison) -> Drawn:
             first = i * every // len(methods)  # so that no marker hides another
             line(ax, values, method.look, label=method.name, markevery=(first, every), ms=3.5)
         ax.set_xlim(0, _round_up(table["frames"].max()))
-        style.millions(ax)
+        style.millions(ax, comparison.frames)
         ax.set(ylabel=f"validation {name}")
         gutter = published_margin(ax, methods, column)
     if beside:
@@ -108,7 +108,7 @@ def sampler(results: Results, comparison: Comparison) -> Drawn:
         right.set(ylabel="training return")
         for ax in (left, right):
             ax.set_xlim(0, _round_up(table["frames"].max()))
-            style.millions(ax)
+            style.millions(ax, comparison.frames)
         style.name_lines(right, ends)
     for ax in axes[:-1].ravel():
         ax.set_xlabel("")

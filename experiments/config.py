@@ -18,18 +18,28 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from experiments.paradigms import Paradigm, paradigm_of
 from roml_jax import methods
 from roml_jax.checks import check_at_least
+from roml_jax.learners.maml import MAMLConfig, maml
 from roml_jax.learners.ppo import PPOConfig, ppo
 from roml_jax.learners.varibad import VariBADConfig, varibad
 from roml_jax.rollout import Boundary
 from roml_jax.samplers.cem import Quantile
 from roml_jax.train import TrainState, make_train
-from roml_jax.types import Family, Learner, MetaAlgorithm, Metrics, PRNGKey, TaskEnv, TaskSampler
+from roml_jax.types import (
+    Family,
+    Learner,
+    MetaAlgorithm,
+    Metrics,
+    PRNGKey,
+    TaskSampler,
+)
 
 E = TypeVar("E")
 L = TypeVar("L")
 MethodName = Literal["baseline", "cvar-ml", "roml", "naive", "oracle"]
+Tested = Literal["final", "best", "best-mean", "best-cvar"]
 
 
 class UserError(Exception):
@@ -51,6 +61,7 @@ class LearnerKind(NamedTuple):
 LEARNERS: dict[str, LearnerKind] = {
     "varibad": LearnerKind(VariBADConfig, varibad),
     "ppo": LearnerKind(PPOConfig, ppo),
+    "maml": LearnerKind(MAMLConfig, maml),
 }
 
 
@@ -125,13 +136,18 @@ class Experiment(Generic[E, L]):
     """All settings of a run but its seed.
 
     Attributes:
-      env: the task environment.
+      env: the task environment, or supervised tasks.
       learner: the meta-learner.
       method: the robust meta-algorithm.
-      frames: environment steps of training, rounded down to whole training steps.
+      frames: environment steps, or labelled examples, of training, rounded down to whole
+        training steps.
       validation_tasks: tasks of a validation.
       validation_every: training steps between validations.
       test_tasks: tasks of the test after training.
+      evaluation_seed: of the tasks of validations and test, which runs then share; None for
+        the seed of the run.
+      tested: the agent that is tested: that of the last step (final), or that with the best
+        validation by mean, by CVaR, or by the one that the method aims at (best).
     """
 
     env: E
@@ -141,10 +157,18 @@ class Experiment(Generic[E, L]):
     validation_tasks: int = 256
     validation_every: int = 50
     test_tasks: int = 3008
+    evaluation_seed: int | None = None
+    tested: Tested = "final"
 
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
         check_at_least(self, 1, "frames", "validation_tasks", "validation_every", "test_tasks")
+        check_at_least(self, 0, "evaluation_seed")
+
+    def tested_agent(self) -> str:
+        """``tested`` without a choice left to the method."""
+        aim = "mean" if self.method.name == "baseline" else "cvar"
+        return f"best-{aim}" if self.tested == "best" else self.tested
 
 
 # ------------------------------------------------------------------ names and JSON
@@ -210,13 +234,18 @@ class Built(NamedTuple):
     """An experiment as functions, all of them for one seed."""
 
     experiment: Experiment
-    env: TaskEnv
+    env: Any  # TaskEnv or TaskData
     learner: Learner
     init: Callable[[PRNGKey], TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics]]
     state_shape: TrainState  # of ShapeDtypeStruct
     metrics_shape: dict[str, jax.ShapeDtypeStruct]
     watched: tuple[str, ...]  # metrics that must be finite: losses and returns
+
+    @property
+    def paradigm(self) -> Paradigm:
+        """What is peculiar to learning from episodes, or from labelled examples."""
+        return paradigm_of(self.env)
 
     @property
     def boundary(self) -> Boundary:
@@ -265,8 +294,8 @@ def build(experiment: Experiment) -> Built:
     if built.total_steps < 1:
         raise UserError(
             f"--frames {experiment.frames} is less than one training step: choose at least "
-            f"{learner.frames_per_step} ({learner.num_tasks} tasks x {env.episodes} episodes x "
-            f"{env.horizon} steps)"
+            f"{learner.frames_per_step} ({learner.num_tasks} tasks x "
+            f"{built.paradigm.per_task(built)})"
         )
     return built
 

@@ -20,7 +20,7 @@ from experiments import checkpoints
 from experiments.checkpoints import Best, Saved
 from experiments.config import Built
 from experiments.runs import Run
-from roml_jax.evaluate import Evaluation, evaluate, sample_tasks
+from roml_jax.evaluate import Evaluation, Purpose, sample_tasks
 from roml_jax.risk import cvar
 from roml_jax.types import PRNGKey
 
@@ -54,14 +54,15 @@ class Session(NamedTuple):
         return tree if len(self.runs) == 1 else jax.tree.map(lambda x: x[i], tree)
 
 
-def make_evaluate(built: Built, n: int) -> Callable[[PyTree, PRNGKey], Evaluation]:
+def make_evaluate(
+    built: Built, n: int, purpose: Purpose
+) -> Callable[[PyTree, PRNGKey], Evaluation]:
     """``(params, key) -> Evaluation`` on n tasks of the original distribution."""
+    evaluate = built.paradigm.evaluate(built, purpose)
 
     def run(params: PyTree, key: PRNGKey) -> Evaluation:
-        task_key, rollout_key = jax.random.split(key)
-        tasks = sample_tasks(task_key, built.env, n)
-        agent = built.learner.agent
-        return evaluate(rollout_key, built.env, agent, params, tasks, boundary=built.boundary)
+        task_key, evaluate_key = jax.random.split(key)
+        return evaluate(evaluate_key, params, sample_tasks(task_key, built.env, n))
 
     return run
 
@@ -134,9 +135,10 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
     init, step = (jax.vmap(f) if several else f for f in (built.init, watch(built)))
     chunk = min(built.experiment.validation_every, built.total_steps)
     alpha = built.experiment.method.alpha
+    evaluate = make_evaluate(built, built.experiment.validation_tasks, "validation")
 
     def validate(params: PyTree, key: PRNGKey) -> Float[Array, "2"]:
-        returns = make_evaluate(built, built.experiment.validation_tasks)(params, key).returns
+        returns = evaluate(params, key).returns
         return jnp.stack([jnp.mean(returns), cvar(returns, alpha)])
 
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -15,11 +15,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 import tyro
-from jaxtyping import PyTree
 
 from experiments import checkpoints, cli, report, runs, testing
 from experiments.config import Built, Experiment, UserError, build, learner_name
-from experiments.device import agent, saved_shape
 from experiments.presets import PRESETS
 from experiments.runs import Run
 
@@ -30,8 +28,8 @@ class Options:
 
     Attributes:
       run: the directory of a seed, or one that holds several.
-      checkpoint: which agent: of the newest checkpoint, or the one with the best validation
-        by mean or by CVaR.
+      checkpoint: which agent: the one that the run itself tests (tested), that of the newest
+        checkpoint, or the one with the best validation by mean or by CVaR.
       tasks: number of test tasks; None for that of the run.
       seed: of test tasks and noise; None for that of the run.
       csv: file for the table of all episodes; None writes nothing.
@@ -39,7 +37,7 @@ class Options:
     """
 
     run: Annotated[str, tyro.conf.Positional]
-    checkpoint: Literal["newest", "best-mean", "best-cvar"] = "newest"
+    checkpoint: Literal["tested", "newest", "best-mean", "best-cvar"] = "tested"
     tasks: int | None = None
     seed: int | None = None
     csv: Path | None = None
@@ -71,9 +69,13 @@ def main(argv: Sequence[str]) -> int:
         test = testing.make_test(built, view, options.tasks or experiment.test_tasks)
         alpha, scores, notes = experiment.method.alpha, [], []
         for path, run in members:
-            (params, sampler), step = _agent(path, built, options.checkpoint)
-            seed = run.seed if options.seed is None else options.seed
-            table = test(params, seed)
+            which = {"tested": None, "newest": "final"}.get(options.checkpoint, options.checkpoint)
+            (params, sampler), step = testing.load_agent(path, built, which)
+            table = (
+                test(params, run.evaluation_seed).assign(seed=run.seed)
+                if options.seed is None
+                else test(params, options.seed)
+            )
             phi = testing.final_phi(sampler, experiment)
             scores.append(testing.score(table, alpha, view, phi)._replace(seed=run.seed))
             notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
@@ -138,22 +140,13 @@ def _find(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path.parent, len(path.name), path.name))
 
 
-def _agent(path: Path, built: Built, which: str) -> tuple[PyTree, int]:
-    """Parameters and task sampler of a run, and the step they are from."""
-    shape = saved_shape(built)
-    if which == "newest":
-        state = checkpoints.restore(path, shape._replace(best={})).state
-        return agent(built, state), int(state.step)
-    best = checkpoints.restore(path, shape._replace(state=None)).best[which.removeprefix("best-")]
-    return best.agent, int(best.step)
-
-
 def _note(path: Path, built: Built, table: pd.DataFrame, step: int, options: Options) -> str:
     """How the agent and the result stand to the run's own."""
     file, total = path / runs.TEST, built.total_steps
-    if options.checkpoint != "newest":
+    tested = built.experiment.tested_agent()
+    if options.checkpoint not in ("tested", "newest" if tested == "final" else tested):
         return f"step {step:,} of {total:,}"
-    if step != total:
+    if tested == "final" and step != total:
         return f"unfinished, checkpoint of step {step:,} of {total:,}"
     if options.tasks is not None or options.seed is not None or not file.is_file():
         return f"step {step:,}"

@@ -50,6 +50,7 @@ class Comparison(NamedTuple):
     alpha: float | None  # of the CVaR; None if the methods differ in it
     task: str  # what task_0 is
     unit: str  # of task_0, or empty
+    frames: str  # what frames are called
     phi0: dict[str, float]  # the original task distribution, by component
     map: Map | None
 

@@ -23,7 +23,8 @@ from experiments import cli, compact, render_khazad_dum, runs, style
 from experiments.comparison_figures import FIGURES
 from experiments.config import UserError
 from experiments.figure_parts import Comparison, Map, Method, NothingToDrawError
-from experiments.presets import DEFAULT_LEARNER, PRESETS
+from experiments.paradigms import paradigm_of
+from experiments.presets import PRESETS
 
 CAPTIONS = "captions.md"
 
@@ -133,9 +134,9 @@ def _compare(options: Options, results: compact.Results) -> Comparison:
     methods = [
         Method(
             spec,
-            compact.label(spec, learner),
+            compact.label(spec, learner, options.env),
             looks[spec],
-            published.get(spec) if learner == DEFAULT_LEARNER else None,
+            published.get(spec) if learner == preset.default_learner else None,
         )
         for spec, learner in learners.items()
         if spec in wanted
@@ -149,6 +150,7 @@ def _compare(options: Options, results: compact.Results) -> Comparison:
         float(alphas.pop()) if len(alphas) == 1 else None,
         preset.view.task if preset.view else "task",
         preset.view.unit if preset.view else "",
+        paradigm_of(preset.experiment.env).frames,
         dict(zip(family.phi_names, np.asarray(family.phi0, float).tolist(), strict=True)),
         MAPS.get(preset.env_class()),
     )

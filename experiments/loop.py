@@ -121,9 +121,10 @@ class Loop:
             for tracker in (one for each in self._trackers for one in each):
                 stack.callback(tracker.close)
             stop = stack.enter_context(StopSignal())
-            bar = stack.enter_context(_bar(total * per_step, self.step * per_step))
+            frames = self.session.built.paradigm.frames
+            bar = stack.enter_context(_bar(total * per_step, self.step * per_step, frames))
             if self.step == 0:
-                self._log([{"step": 0, **row} for row in self._validate(bar)])
+                self._log([[{"step": 0, **row}] for row in self._validate(bar)])
             while self.step < total and stop.number is None:
                 begun, before = time.perf_counter(), self.step
                 self._advance(min(chunk, self._steps_to_validation()), bar)
@@ -137,6 +138,13 @@ class Loop:
                 warn(f"trying again in {_RETRY:.0f} s: make room (or Ctrl-C twice to give up)")
                 time.sleep(_RETRY)
         return stop.number
+
+    def tested_agent(self, i: int) -> PyTree:
+        """The agent of the i-th seed that is to be tested: its parameters, and the sampler."""
+        which = self.session.built.experiment.tested_agent()
+        if which == "final":
+            return self.session.one(agent(self.session.built, self.state), i)
+        return self.best[i][which.removeprefix("best-")].agent
 
     # -------------------------------------------------------------- checkpoints
 
@@ -178,15 +186,15 @@ class Loop:
             self._leave_out(before, good, ~fine[good])
         due = self.step % built.experiment.validation_every == 0 or self.step == built.total_steps
         checks = self._validate(bar) if due and (not failed or self.habits.skip) else None
-        for j in range(n):
-            rows = [self._row(metrics, j, i) for i in range(len(self.session.runs))]
-            for i, row in enumerate(rows):
+        tables = [self._rows(metrics, n, i) for i in range(len(self.session.runs))]
+        for i, rows in enumerate(tables):
+            for j, row in enumerate(rows):
                 row |= {"step": first + j + 1, _SKIPPED: int(not fine[j, i])}
-                row |= checks[i] if checks and j == n - 1 else {}
-            self._log(rows)
+            rows[-1] |= checks[i] if checks else {}
+        self._log(tables)
         if failed and not self.habits.skip:
             seed = int(np.argmin(fine[good]))
-            raise NotFinite(self._diagnosis(self._row(metrics, good, seed), seed))
+            raise NotFinite(self._diagnosis(tables[seed][good], seed))
         for i, check in enumerate(checks or []):
             if not np.isfinite([*check.values()]).all() and not self.habits.skip:
                 raise NotFinite(self._diagnosis(check, i))
@@ -208,13 +216,13 @@ class Loop:
         told = ", ".join(wrong) or "a parameter is not finite, though all losses are"
         return f"seed {self.session.seeds[i]}, step {self.step:,}: {told}"
 
-    def _row(self, metrics: dict[str, np.ndarray], j: int, i: int) -> dict[str, Any]:
-        """The metrics of step j of a chunk, for the i-th seed, by column."""
-        row: dict[str, Any] = {}
+    def _rows(self, metrics: dict[str, np.ndarray], n: int, i: int) -> list[dict[str, Any]]:
+        """The metrics of the first n steps of a chunk, for the i-th seed, by column."""
+        table: dict[str, np.ndarray] = {}
         for name, columns in self._metric_names.items():
-            value = metrics[name][j] if len(self.session.runs) == 1 else metrics[name][j, i]
-            row |= dict(zip(columns, np.ravel(value), strict=True))
-        return row
+            values = metrics[name][:n] if len(self.session.runs) == 1 else metrics[name][:n, i]
+            table |= dict(zip(columns, values.reshape(n, -1).T, strict=True))
+        return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
     def _validate(self, bar: tqdm) -> list[dict[str, Any]]:
         """Mean and CVaR of every seed, shown on the bar (averaged over seeds); notes the best."""
@@ -222,10 +230,10 @@ class Loop:
         results = [
             np.asarray(
                 self.functions.validate(
-                    self.session.one(params, i), evaluation_key(seed, "validation")
+                    self.session.one(params, i), evaluation_key(run.evaluation_seed, "validation")
                 )
             )
-            for i, seed in enumerate(self.session.seeds)
+            for i, run in enumerate(self.session.runs)
         ]
         for i, result in enumerate(results):
             self._note_best(i, dict(zip(VALIDATED, result, strict=True)))
@@ -235,32 +243,34 @@ class Loop:
         return [dict(zip(_VALIDATION.values(), result, strict=True)) for result in results]
 
     def _note_best(self, i: int, scores: dict[str, np.ndarray]) -> None:
-        """Keeps the agent of the i-th seed where it validates better than ever before."""
+        """Keeps the agent of the i-th seed where it validates as well as ever before."""
         best = self.best[i]
         for name, value in scores.items():
-            if name not in best or not value <= best[name].value:
+            if name not in best or not value < best[name].value:
                 now = self.session.one(agent(self.session.built, self.state), i)
                 best[name] = Best(jax.device_get(now), np.int32(self.step), value)
 
-    def _log(self, rows: list[dict[str, Any]]) -> None:
-        """Writes one row of every seed."""
+    def _log(self, tables: list[list[dict[str, Any]]]) -> None:
+        """Writes the rows of every seed."""
         seconds = round(self._before + time.perf_counter() - self._start, 3)
-        frames = rows[0]["step"] * self.session.built.learner.frames_per_step
-        rows = [row | {"frames": frames, "seconds": seconds} for row in rows]
-        for log, row in zip(self._logs, rows, strict=True):
-            log.write(row)
-        for trackers in self._trackers:
-            for tracker, row in zip(trackers, rows, strict=True):
-                tracker.write(row)
+        per_step = self.session.built.learner.frames_per_step
+        for i, rows in enumerate(tables):
+            for row in rows:
+                row |= {"frames": row["step"] * per_step, "seconds": seconds}
+            self._logs[i].write(*rows)
+            for trackers in self._trackers:
+                for row in rows:
+                    trackers[i].write(row)
 
 
-def _bar(total: int, done: int) -> tqdm:
-    """Progress in frames of all seeds."""
-    layout = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt} frames, {rate_fmt}, {remaining} left"
+def _bar(total: int, done: int, frames: str) -> tqdm:
+    """Progress in frames of all seeds, by what they are called."""
+    counts = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt} " + frames
+    layout = counts + ", {rate_fmt}, {remaining} left"
     return tqdm(
         total=total,
         initial=done,
-        unit=" frames",
+        unit=f" {frames}",
         unit_scale=True,
         mininterval=0.5 if sys.stderr.isatty() else 5.0,
         bar_format=layout + "  {postfix}",

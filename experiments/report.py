@@ -15,7 +15,7 @@ from experiments.testing import Score, mean_and_ci
 
 def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> str:
     """The resolved plan, some aligned lines."""
-    experiment, env = built.experiment, built.env
+    experiment = built.experiment
     method, total, per_step = experiment.method, built.total_steps, built.learner.frames_per_step
     used = ("alpha", *method.used())
     rows = {
@@ -23,9 +23,10 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
         f"{_seeds([run.seed for run in runs])}",
         "method": ", ".join(f"{name} {_brief(getattr(method, name))}" for name in used),
         "frames": f"{total * per_step:,} = {total:,} steps x {built.learner.num_tasks} tasks x "
-        f"{env.episodes} episodes x {env.horizon} steps",
+        f"{built.paradigm.per_task(built)}",
         "checks": f"validation on {experiment.validation_tasks:,} tasks every "
-        f"{experiment.validation_every} steps, test on {experiment.test_tasks:,} tasks",
+        f"{experiment.validation_every:,} steps, test of {agent_words(experiment.tested_agent())} "
+        f"on {experiment.test_tasks:,} tasks",
         "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
         "output": str(paths[0] if len(paths) == 1 else paths[0].parent / "seed-*"),
     }
@@ -40,7 +41,13 @@ def table(scores: list[Score], alpha: float) -> str:
     """One line per seed, and one over seeds if there are several."""
     outcomes = sorted({name for score in scores for name in score.shares})
     phis = list(scores[0].phi)
-    head = ["seed", "mean", f"CVaR {alpha:g}", *outcomes, *(f"phi {name}" for name in phis)]
+    head = [
+        "seed",
+        "mean",
+        f"CVaR {alpha:g}",
+        *outcomes,
+        *(f"phi {name.removeprefix('phi_')}" for name in phis),
+    ]
     rows = [
         [
             str(score.seed),
@@ -71,6 +78,12 @@ def table(scores: list[Score], alpha: float) -> str:
     if len(scores) > 1:
         lines.append(f"± half the 95 % confidence interval of the mean over {len(scores)} seeds")
     return "\n".join(lines)
+
+
+def agent_words(tested: str) -> str:
+    """Which agent is tested, in words."""
+    validation = {"best-mean": "mean", "best-cvar": "CVaR"}.get(tested)
+    return f"the agent of the best validation {validation}" if validation else "the final agent"
 
 
 def _average(values: list[float]) -> float:

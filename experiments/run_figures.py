@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import PyTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import style, testing
+from experiments import style
 from experiments.config import Built
 from experiments.runs import Run
-from experiments.views import View
 
 
-def curve(metrics: pd.DataFrame, run: Run) -> Figure:
+def curve(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     """Validation mean and CVaR against frames."""
     figure, axes = style.new_figure(4.6, 2.9)
     ax = axes[0, 0]
@@ -26,7 +24,7 @@ def curve(metrics: pd.DataFrame, run: Run) -> Figure:
     ends += [(f"CVaR {alpha:g}", "validation_cvar", style.VERMILION)]
     _name_ends(ax, seen, ends)
     ax.set(xlim=(0, metrics["frames"].max()), ylabel="validation return", title=_title(run))
-    style.millions(ax)
+    style.millions(ax, built.paradigm.frames)
     return figure
 
 
@@ -64,15 +62,9 @@ def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), labelspacing=1.0)
     for ax in (left, right):
         ax.set_xlim(0, max(metrics["frames"].max(), 1))
-        style.millions(ax)
+        style.millions(ax, built.paradigm.frames)
     figure.suptitle(_title(run), x=0.01, ha="left", fontsize=10)
     return figure
-
-
-def episodes(params: PyTree, run: Run, built: Built, view: View) -> Figure:
-    """Sample episodes of the trained agent on the view's tasks."""
-    obs, info = testing.play(params, run.seed, built, view)
-    return view.draw(view.tasks, obs, info, built.boundary.observation == "terminal")
 
 
 def _title(run: Run) -> str:

@@ -33,7 +33,8 @@ from experiments.presets import PRESETS
 
 CONFIG, METRICS, TEST, CHECKPOINT = "config.json", "metrics.csv", "test.csv", "checkpoint"
 WANDB_ID = "wandb-id.txt"
-_OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, "curve.png", "episodes.png", "cem.png")
+_PICTURES = ("curve.png", "cem.png", "episodes.png", "fits.png")
+_OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, *_PICTURES)
 _QUIET: Any = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 Status = Literal["new", "unfinished", "finished"]
@@ -55,6 +56,12 @@ class Run(NamedTuple):
     def label(self) -> str:
         """Method and learner, for people."""
         return f"{self.experiment.method.name} on {learner_name(self.experiment.learner)}"
+
+    @property
+    def evaluation_seed(self) -> int:
+        """Of the tasks of validations and test."""
+        shared = self.experiment.evaluation_seed
+        return self.seed if shared is None else shared
 
     def describe(self, seeds: Sequence[int]) -> dict[str, Any]:
         """What ``config.json`` holds: the run, and what made it.
@@ -173,8 +180,7 @@ def as_text(value: Any) -> str:
     """A number with as many digits as its type holds; nothing for None."""
     if value is None:
         return ""
-    number = np.asarray(value)
-    return str(int(number)) if number.dtype == bool else str(number[()])
+    return str(int(value)) if isinstance(value, bool | np.bool_) else str(value)
 
 
 class MetricsLog:
@@ -198,12 +204,11 @@ class MetricsLog:
         self._file = file.open("ab", buffering=0)
         self._size, self._waiting = len(text.encode()), b""
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Appends a row; columns that it does not have stay empty."""
+    def write(self, *rows: dict[str, Any]) -> None:
+        """Appends rows; columns that one does not have stay empty."""
         complained = bool(self._waiting)
-        self._waiting += self._text(
-            {name: as_text(row.get(name)) for name in self.columns}
-        ).encode()
+        texts = ({name: as_text(row.get(name)) for name in self.columns} for row in rows)
+        self._waiting += self._text(*texts).encode()
         try:
             self._flush()
         except OSError as error:

@@ -145,11 +145,16 @@ def save(figure: Figure, path: Path) -> None:
 # ------------------------------------------------------------------ axes and text
 
 
-def millions(ax: Axes) -> None:
-    """Labels the x axis in millions of frames, or in thousands for short runs."""
-    unit, name = (1e6, "million frames") if ax.get_xlim()[1] >= 1e6 else (1e3, "thousand frames")
+def millions(ax: Axes, frames: str = "frames") -> None:
+    """Labels the x axis in millions of frames, or in thousands for short runs.
+
+    Args:
+      ax: axes whose x is a number of frames.
+      frames: what they are called.
+    """
+    unit, name = (1e6, "million") if ax.get_xlim()[1] >= 1e6 else (1e3, "thousand")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
-    ax.set_xlabel(name)
+    ax.set_xlabel(f"{name} {frames}")
 
 
 def wrap(text: str, width: int = 20) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from experiments import runs
 from experiments.compact import Results, label
 from experiments.intervals import Interval, bootstrap, paired
-from experiments.presets import DEFAULT_LEARNER, PRESETS
+from experiments.presets import PRESETS
 
 BASELINE = "baseline"
 _TEX = {
@@ -82,7 +82,7 @@ def summarize(results: Results) -> pd.DataFrame:
         scores = _scores(results, method)
         row: dict[str, Any] = {
             "method": method,
-            "label": label(method, own["learner"]),
+            "label": label(method, own["learner"], own["env"]),
             "alpha": own["alpha"],
             "seeds": len(scores),
         }
@@ -137,7 +137,7 @@ def _gain(results: Results, method: str, name: str) -> Interval:
 def _published(run: pd.Series) -> dict[str, Interval]:
     """What the paper's authors found, where that is known."""
     preset = PRESETS.get(run["env"])
-    known = preset.published if preset and run["learner"] == DEFAULT_LEARNER else None
+    known = preset.published if preset and run["learner"] == preset.default_learner else None
     value = (known or {}).get(run["method"])
     mean = Interval(*value.mean, np.nan) if value else _NOTHING
     tail = Interval(*value.cvar, np.nan) if value else _NOTHING
@@ -152,7 +152,7 @@ def _published(run: pd.Series) -> dict[str, Interval]:
 def word(summary: pd.DataFrame, results: Results, missing: dict[str, list[int]]) -> list[Sheet]:
     """The summary as one or two tables for people."""
     env, learner = results.runs[["env", "learner"]].iloc[0]
-    base = label(BASELINE, learner)
+    base = label(BASELINE, learner, env)
     alphas = summary["alpha"].unique()
     tail = f"CVaR {alphas[0]:g}" if len(alphas) == 1 else "CVaR"
     heads = {
@@ -169,7 +169,7 @@ def word(summary: pd.DataFrame, results: Results, missing: dict[str, list[int]])
     if summary["published_mean"].notna().any():
         notes.append("Published: mean over seeds (95 % interval).")
     notes += [
-        f"Not finished, and not in these tables: {label(method, learner)}, "
+        f"Not finished, and not in these tables: {label(method, learner, env)}, "
         f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}."
         for method, seeds in missing.items()
         if seeds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,12 @@ import pandas as pd
 from jaxtyping import PyTree
 from scipy import stats
 
+from experiments import checkpoints
 from experiments.config import Built, Experiment
-from experiments.device import make_evaluate
-from experiments.views import Info, View
+from experiments.device import agent, make_evaluate, saved_shape
+from experiments.views import View
 from roml_jax.evaluate import evaluation_key
 from roml_jax.risk import cvar
-from roml_jax.rollout import rollout
 
 
 class Score(NamedTuple):
@@ -43,7 +44,7 @@ def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int]
       all methods and learners. Columns: seed, task_index, task_0, …, episode, return, and
       those of the view.
     """
-    compiled = jax.jit(make_evaluate(built, n))
+    compiled = jax.jit(make_evaluate(built, n, "test"))
 
     def run(params: PyTree, seed: int) -> pd.DataFrame:
         result = jax.tree.map(np.asarray, compiled(params, evaluation_key(seed, "test")))
@@ -59,29 +60,6 @@ def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int]
     return run
 
 
-def play(params: PyTree, seed: int, built: Built, view: View) -> tuple[np.ndarray, Info]:
-    """Plays sample episodes of a trained agent on the view's tasks.
-
-    Args:
-      params: of the agent.
-      seed: of the run, which decides the noise.
-      built: the experiment.
-      view: its n tasks.
-
-    Returns:
-      ``obs[K, H+1, n, O]`` and ``info[K, n]`` of a rollout without sampled actions.
-    """
-    agent, boundary = built.learner.agent, built.boundary
-
-    @jax.jit
-    def run(params: PyTree, tasks: jax.Array) -> tuple:
-        key = jax.random.fold_in(evaluation_key(seed, "test"), 1)
-        data = rollout(key, built.env, agent, params, tasks, deterministic=True, boundary=boundary)
-        return data.obs, data.info
-
-    return jax.tree.map(np.asarray, run(params, jnp.asarray(view.tasks)))
-
-
 def task_returns(table: pd.DataFrame) -> np.ndarray:
     """``[n]``, the mean return of each task over its episodes."""
     return table.groupby("task_index")["return"].mean().to_numpy(np.float32)
@@ -90,14 +68,44 @@ def task_returns(table: pd.DataFrame) -> np.ndarray:
 def score(table: pd.DataFrame, alpha: float, view: View | None, phi: dict[str, float]) -> Score:
     """The numbers of one seed."""
     returns = task_returns(table)
-    outcomes = table[view.outcome].value_counts(normalize=True) if view else pd.Series(dtype=float)
     return Score(
         int(table["seed"].iloc[0]),
         float(returns.mean()),
         float(cvar(jnp.asarray(returns), alpha)),
-        {str(name): float(share) for name, share in outcomes.items()},
+        outcome_shares(table, view),
         phi,
     )
+
+
+def outcome_shares(table: pd.DataFrame, view: View | None) -> dict[str, float]:
+    """The share of each outcome among the episodes of a test; none if they have no outcomes."""
+    if view is None or view.outcome is None:
+        return {}
+    shares = table[view.outcome].value_counts(normalize=True)
+    return {str(name): float(share) for name, share in shares.items()}
+
+
+def load_agent(path: Path, built: Built, which: str | None = None) -> tuple[PyTree, int]:
+    """An agent of a run, from its checkpoints.
+
+    Args:
+      path: the run directory.
+      built: its experiment.
+      which: ``"final"`` for that of the newest checkpoint, ``"best-mean"`` or ``"best-cvar"``;
+        None for that which the run tests.
+
+    Returns:
+      ``(parameters, state of the task sampler)``, and the step they are from.
+
+    Raises:
+      UserError: there is no checkpoint, or none that can be used.
+    """
+    which, shape = which or built.experiment.tested_agent(), saved_shape(built)
+    if which == "final":
+        state = checkpoints.restore(path, shape._replace(best={})).state
+        return agent(built, state), int(state.step)
+    best = checkpoints.restore(path, shape._replace(state=None)).best[which.removeprefix("best-")]
+    return best.agent, int(best.step)
 
 
 def final_phi(sampler: Any, experiment: Experiment) -> dict[str, float]:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from jaxtyping import PyTree
 
 from experiments import checkpoints, cli, report, runs, testing, trackers
 from experiments.config import UserError, build, warn
@@ -60,9 +59,9 @@ def main(argv: Sequence[str]) -> int:
     again = shlex.join(word for word in argv if word not in ("--overwrite", "--no-overwrite"))
     try:
         with _termination_as_interrupt():
-            stopped, state = _train(session, step, habits)
+            stopped, loop = _train(session, step, habits)
             if stopped is None:
-                _finish(session, state)
+                _finish(session, loop)
                 return 0
     except KeyboardInterrupt as interrupt:
         stopped = int(str(interrupt) or signal.SIGINT)
@@ -81,8 +80,8 @@ def _habits(options: cli.Options) -> Habits:
     return Habits(60 * options.checkpoint_minutes, options.on_nan == "continue", tuple(chosen))
 
 
-def _train(session: Session, step: int | None, habits: Habits) -> tuple[int | None, PyTree]:
-    """Compiles and trains; returns the signal that stopped it, if any, and the state."""
+def _train(session: Session, step: int | None, habits: Habits) -> tuple[int | None, Loop]:
+    """Compiles and trains; returns the signal that stopped it, if any, and what it came to."""
     functions, seconds = compile_functions(session, keep=habits.skip)
     print(f"{'compile':8}{seconds:.1f} s", flush=True)
     loop = Loop(
@@ -95,7 +94,7 @@ def _train(session: Session, step: int | None, habits: Habits) -> tuple[int | No
     stopped = loop.run()
     if loop.skipped:
         print(f"{loop.skipped} updates were skipped, see the column skipped of {runs.METRICS}")
-    return stopped, loop.state
+    return stopped, loop
 
 
 @contextlib.contextmanager
@@ -132,28 +131,30 @@ def _check_room(path: Path, size: int) -> None:
         warn(f"{told}, and checkpoints can take up to {need / 2**30:.2g} GiB before compression")
 
 
-def _finish(session: Session, state: PyTree) -> None:
+def _finish(session: Session, loop: Loop) -> None:
     """Tests every seed, writes its figures and prints the table; ``test.csv`` comes last."""
     from experiments import run_figures, style
 
     built, start = session.built, time.perf_counter()
     experiment, view = built.experiment, PRESETS[session.runs[0].env].view
     test = testing.make_test(built, view, experiment.test_tasks)
-    all_params = built.learner.params(state.learner)
+    draw = built.paradigm.make_draw(built, view) if view else None
     scores = []
     for i, (run, path) in enumerate(zip(session.runs, session.paths, strict=True)):
-        params = session.one(all_params, i)
-        table = test(params, run.seed)
+        params, _ = loop.tested_agent(i)
+        table = test(params, run.evaluation_seed).assign(seed=run.seed)
         metrics = pd.read_csv(path / runs.METRICS)
-        style.save(run_figures.curve(metrics, run), path / "curve.png")
+        style.save(run_figures.curve(metrics, run, built), path / "curve.png")
         style.save(run_figures.sampler(metrics, run, built), path / "cem.png")
-        if view is not None:
-            style.save(run_figures.episodes(params, run, built, view), path / "episodes.png")
+        if draw is not None:
+            picture = draw(params, run.evaluation_seed)
+            style.save(picture, path / f"{built.paradigm.picture}.png")
         runs.write_whole(path / runs.TEST, table.to_csv(index=False))
-        phi = testing.final_phi(session.one(state.sampler, i), experiment)
+        phi = testing.final_phi(session.one(loop.state.sampler, i), experiment)
         scores.append(testing.score(table, experiment.method.alpha, view, phi))
     tasks, seconds = experiment.test_tasks, time.perf_counter() - start
-    print(f"\n{session.runs[0].label()}, test on {tasks:,} tasks ({seconds:.0f} s)")
+    agents = report.agent_words(experiment.tested_agent())
+    print(f"\n{session.runs[0].label()}, test of {agents} on {tasks:,} tasks ({seconds:.0f} s)")
     print(report.table(scores, experiment.method.alpha))
 
 

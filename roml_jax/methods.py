@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from roml_jax import risk, samplers
+from roml_jax.risk import Alpha
 from roml_jax.samplers.cem import Quantile
 from roml_jax.types import Family, MetaAlgorithm
 
 
-def baseline(family: Family, alpha: float = 1.0) -> MetaAlgorithm:
+def baseline(family: Family, alpha: Alpha = 1.0) -> MetaAlgorithm:
     """Risk-neutral training: tasks from ``D_phi0``, all of them used.
 
     Args:
@@ -31,7 +32,7 @@ def baseline(family: Family, alpha: float = 1.0) -> MetaAlgorithm:
     return MetaAlgorithm(samplers.fixed(family, alpha=alpha), risk.everything())
 
 
-def cvar_ml(family: Family, alpha: float) -> MetaAlgorithm:
+def cvar_ml(family: Family, alpha: Alpha) -> MetaAlgorithm:
     """CVaR-ML: tasks from ``D_phi0``, only the worst ``alpha`` of a step used.
 
     Args:
@@ -52,7 +53,7 @@ def cvar_ml(family: Family, alpha: float) -> MetaAlgorithm:
 
 def roml(
     family: Family,
-    alpha: float,
+    alpha: Alpha,
     *,
     beta: float = 0.2,
     nu: float = 0.2,
@@ -95,7 +96,7 @@ def roml(
     return MetaAlgorithm(sampler, risk.everything())
 
 
-def naive(family: Family, alpha: float, pool: int = 100) -> MetaAlgorithm:
+def naive(family: Family, alpha: Alpha, pool: int = 100) -> MetaAlgorithm:
     """The ablation: the worst tasks of a first pool, repeated for ever.
 
     Args:
@@ -117,7 +118,7 @@ def naive(family: Family, alpha: float, pool: int = 100) -> MetaAlgorithm:
 
 def oracle(
     family: Family,
-    alpha: float,
+    alpha: Alpha,
     phi: Sequence[float] | np.ndarray | Float[Array, " P"],
     nu: float = 0.0,
 ) -> MetaAlgorithm:

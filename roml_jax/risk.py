@@ -1,4 +1,7 @@
-"""The tail of a batch of returns: its size, its mean, and the tasks in it."""
+"""The tail of a batch of returns: its size, its mean, and the tasks in it.
+
+``alpha`` may be traced everywhere, so that one compiled program can sweep it.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,59 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 Select: TypeAlias = Callable[[Array], Array]
+Alpha: TypeAlias = float | int | Float[Array, ""]  # in (0, 1]; may be traced, to be swept
+
+_SLACK = 1e-6  # part of alpha * N that float32 may add by rounding, which makes no task
 
 
-def check_alpha(alpha: float) -> float:
+def check_alpha(alpha: Alpha) -> Alpha:
     """Returns ``alpha`` if it is a fraction of worst tasks, in (0, 1].
 
+    A traced value cannot be looked at: it passes.
+
     Raises:
-      ValueError: otherwise.
+      ValueError: it is known, and out of range.
     """
-    if not 0 < alpha <= 1:
+    if not isinstance(alpha, jax.core.Tracer) and not 0 < alpha <= 1:
         raise ValueError(f"alpha={alpha} is the fraction of worst tasks: choose it in (0, 1].")
     return alpha
 
 
-def tail_size(n: int, alpha: float) -> int:
+def tail_size(n: int, alpha: Alpha) -> int | Int[Array, ""]:
     """The number of tasks in the ``alpha``-tail of ``n`` tasks: ``ceil(alpha * n)``.
 
     Args:
       n: number of tasks, at least 1.
-      alpha: fraction of worst tasks, in (0, 1]; a Python float, since it sets a size.
+      alpha: fraction of worst tasks, in (0, 1].
 
     Returns:
-      An integer in ``1 … n``. The product is rounded to nine decimals first, so that 7 %
-      of 100 tasks are 7, although ``0.07 * 100 > 7`` in floating point.
+      An integer in ``1 … n``, an array if ``alpha`` is one. The product is rounded to nine
+      decimals first (by a millionth of it for an array), so that 7 % of 100 tasks are 7,
+      although ``0.07 * 100 > 7`` in floating point.
 
     Raises:
       ValueError: ``n`` or ``alpha`` is out of range.
     """
     if n < 1:
         raise ValueError(f"n={n} is a number of tasks: it must be at least 1.")
-    return max(1, math.ceil(round(check_alpha(alpha) * n, 9)))
+    check_alpha(alpha)
+    if isinstance(alpha, jax.Array):
+        size = jnp.ceil(alpha * n * (1 - _SLACK))
+        return jnp.clip(size, 1, n).astype(jnp.int32)
+    return max(1, math.ceil(round(float(alpha) * n, 9)))
 
 
-def _tail(returns: Float[Array, " N"], alpha: float) -> Int[Array, " k"]:
-    """Indices of the tail, worst first: NaN below all numbers, ties in order of index."""
-    order = jnp.lexsort((returns, ~jnp.isnan(returns)))
-    return order[: tail_size(returns.size, alpha)]
+def _worst_first(returns: Float[Array, " N"]) -> Int[Array, " N"]:
+    """Indices from the lowest return on: NaN below all numbers, ties in order of index."""
+    return jnp.lexsort((returns, ~jnp.isnan(returns)))
 
 
-def tail_mask(returns: Float[Array, " N"], alpha: float) -> Bool[Array, " N"]:
+def tail_mask(returns: Float[Array, " N"], alpha: Alpha) -> Bool[Array, " N"]:
     """Marks the ``ceil(alpha * N)`` tasks of lowest return.
 
     Args:
@@ -69,10 +82,11 @@ def tail_mask(returns: Float[Array, " N"], alpha: float) -> Bool[Array, " N"]:
     Differs from the paper in ties: ``R_i <= q`` would take more than ``ceil(alpha * N)``
     tasks when several have the return ``q``.
     """
-    return jnp.zeros(returns.shape, bool).at[_tail(returns, alpha)].set(True)
+    inside = jnp.arange(returns.size) < tail_size(returns.size, alpha)
+    return jnp.zeros(returns.shape, bool).at[_worst_first(returns)].set(inside)
 
 
-def cvar(returns: Float[Array, " N"], alpha: float) -> Float[Array, ""]:
+def cvar(returns: Float[Array, " N"], alpha: Alpha) -> Float[Array, ""]:
     """The mean of the ``ceil(alpha * N)`` lowest returns.
 
     Args:
@@ -88,11 +102,14 @@ def cvar(returns: Float[Array, " N"], alpha: float) -> Float[Array, ""]:
     Reference:
       Greenberg et al. (2023), Eq. (2), over a sample of tasks.
     """
-    return returns[_tail(returns, alpha)].mean()
+    order, size = _worst_first(returns), tail_size(returns.size, alpha)
+    if isinstance(size, int):
+        return returns[order[:size]].mean()
+    return jnp.where(jnp.arange(returns.size) < size, returns[order], 0).sum() / size
 
 
 def weighted_cvar(
-    returns: Float[Array, " N"], weights: Float[Array, " N"], alpha: float
+    returns: Float[Array, " N"], weights: Float[Array, " N"], alpha: Alpha
 ) -> Float[Array, ""]:
     """The mean return over the worst ``alpha`` of the total weight.
 
@@ -111,7 +128,7 @@ def weighted_cvar(
       ValueError: ``alpha`` is out of range.
     """
     check_alpha(alpha)
-    order = jnp.lexsort((returns, ~jnp.isnan(returns)))
+    order = _worst_first(returns)
     x, w = returns[order], jnp.maximum(weights[order], 0)
     above = jnp.cumsum(w) - w  # weight of the tasks that are worse
     inside = jnp.clip(alpha * w.sum() - above, 0, w)
@@ -131,7 +148,7 @@ def everything() -> Select:
     return select
 
 
-def tail(alpha: float) -> Select:
+def tail(alpha: Alpha) -> Select:
     """A selection of the worst ``alpha`` of the tasks: CVaR-ML.
 
     Args:

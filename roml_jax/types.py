@@ -97,6 +97,22 @@ class TaskEnv(Protocol):
         """Advances one step: ``(state, TimeStep)``."""
 
 
+@runtime_checkable
+class TaskData(Protocol):
+    """Supervised problems as a frozen dataclass of settings and pure methods.
+
+    What ``TaskEnv`` is to reinforcement learning: the task is hidden, and labelled examples
+    of it are all that a learner sees.
+    """
+
+    @property
+    def family(self) -> Family:
+        """The distribution ``D_phi0`` of tasks, inside its parametric family."""
+
+    def sample_batch(self, key: PRNGKey, task: Float[Array, " D"], n: int) -> tuple[Array, Array]:
+        """Draws n examples of one task: inputs ``x[n, …]`` and labels ``y[n, …]``."""
+
+
 class Family(NamedTuple):
     """A parametric family of task distributions ``D_phi`` that holds ``D`` at ``phi0``.
 
@@ -182,24 +198,46 @@ class Agent(NamedTuple):
     env_action: Callable[[Array], Array]
 
 
+class Predictor(NamedTuple):
+    """How a trained supervised learner behaves, for tests and for deployment.
+
+    All three speak of one task; vmap them over tasks. A batch is a pair ``(x, y)`` of
+    inputs ``[n, …]`` and labels ``[n, …]``.
+
+    Attributes:
+      adapt: ``(params, support, steps) -> params`` after ``steps`` (a Python int) inner
+        steps on the batch ``support``.
+      predict: ``(params, x[n, …]) -> prediction[n, …]``.
+      loss: ``(params, batch) -> scalar``, the mean over the batch.
+    """
+
+    adapt: Callable[[PyTree, PyTree, int], PyTree]
+    predict: Callable[[PyTree, Array], Array]
+    loss: Callable[[PyTree, PyTree], Array]
+
+
 class Learner(NamedTuple):
     """A meta-learner as a black box: tasks to rollouts, rollouts to a better policy.
+
+    For a supervised learner, read labelled examples for rollouts, and the negative loss after
+    adaptation for the return.
 
     Attributes:
       init: ``key -> state``.
       collect: ``(key, state, tasks[B, D]) -> (state, rollout, returns[B])``.
       update: ``(key, state, rollout, mask[B]) -> (state, metrics)``; tasks whose mask
         is False do not enter the policy update.
-      agent: the behaviour, with ``params(state)`` as its parameters.
+      agent: the behaviour, with ``params(state)`` as its parameters: an ``Agent``, or the
+        ``Predictor`` of a supervised learner.
       params: ``state -> agent parameters``.
       num_tasks: B, the number of tasks of a training step.
-      frames_per_step: environment steps of one ``collect``.
+      frames_per_step: environment steps, or labelled examples, of one ``collect``.
     """
 
     init: Callable[[PRNGKey], Any]
     collect: Callable[[PRNGKey, Any, Array], tuple[Any, Any, Array]]
     update: Callable[[PRNGKey, Any, Any, Array], tuple[Any, Metrics]]
-    agent: Agent
+    agent: Any
     params: Callable[[Any], Any]
     num_tasks: int
     frames_per_step: int
@@ -220,6 +258,8 @@ __all__ = [
     "MetaAlgorithm",
     "Metrics",
     "PRNGKey",
+    "Predictor",
+    "TaskData",
     "TaskEnv",
     "TaskSampler",
     "TimeStep",

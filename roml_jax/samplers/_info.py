@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roml_jax.risk import weighted_cvar
+from roml_jax.risk import Alpha, weighted_cvar
 from roml_jax.types import Draw, Metrics
 
 
@@ -14,7 +14,7 @@ def summarize(
     draw: Draw,
     returns: Float[Array, " n"],
     weights: Float[Array, " n"],
-    alpha: float,
+    alpha: Alpha,
 ) -> Metrics:
     """What the tasks of one step say about ``D_phi`` and about ``D_phi0``.
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from roml_jax.quantiles import weighted_quantile
-from roml_jax.risk import check_alpha
+from roml_jax.risk import Alpha, check_alpha
 from roml_jax.samplers._info import summarize
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
 
@@ -42,7 +42,7 @@ class CEMState(NamedTuple):
 def cem(
     family: Family,
     *,
-    alpha: float,
+    alpha: Alpha,
     beta: float = 0.2,
     nu: float = 0.2,
     batch: int | None = None,
@@ -157,7 +157,7 @@ def select_tail(
     returns: Float[Array, " N"],
     weights: Float[Array, " N"],
     *,
-    alpha: float,
+    alpha: Alpha,
     beta: float,
     strict: bool = True,
     quantile: Quantile = "population",
@@ -291,7 +291,7 @@ def _check_step(n: int, batch: int) -> None:
 
 
 def _check(
-    alpha: float, beta: float, nu: float, batch: int | None, soft_update: float, quantile: str
+    alpha: Alpha, beta: float, nu: float, batch: int | None, soft_update: float, quantile: str
 ) -> None:
     """Raises a ValueError with one line for the first argument that is out of range."""
     check_alpha(alpha)

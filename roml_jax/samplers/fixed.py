@@ -7,12 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roml_jax.risk import check_alpha
+from roml_jax.risk import Alpha, check_alpha
 from roml_jax.samplers._info import summarize
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
 
 
-def fixed(family: Family, *, alpha: float = 1.0) -> TaskSampler:
+def fixed(family: Family, *, alpha: Alpha = 1.0) -> TaskSampler:
     """A sampler that draws from ``D_phi0`` and never changes.
 
     Args:

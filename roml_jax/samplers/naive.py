@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from roml_jax.risk import tail_size
+from roml_jax.risk import Alpha, tail_size
 from roml_jax.samplers._info import summarize
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
 
@@ -21,7 +21,7 @@ class NaiveState(NamedTuple):
     count: Int[Array, ""]  # type: ignore[assignment]  # int32, tasks in the pool so far
 
 
-def naive(family: Family, *, alpha: float, pool: int = 100) -> TaskSampler:
+def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
     """A sampler that remembers the worst of the first ``pool`` tasks and repeats them.
 
     Until the pool is full, tasks come from ``D_phi0``; afterwards uniformly from the
@@ -54,7 +54,7 @@ def naive(family: Family, *, alpha: float, pool: int = 100) -> TaskSampler:
 
     def sample(key: PRNGKey, state: NaiveState, n: int) -> Draw:
         key_task, key_pick = jax.random.split(key)
-        worst = jnp.argsort(state.returns)[:size]
+        worst = jnp.argsort(state.returns)  # the first ``size`` of them
         picked = state.tasks[worst[jax.random.randint(key_pick, (n,), 0, size)]]
         full = state.count >= pool
         tasks = jnp.where(full, picked, family.sample(key_task, family.phi0, n))

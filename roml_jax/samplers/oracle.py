@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roml_jax.risk import check_alpha
+from roml_jax.risk import Alpha, check_alpha
 from roml_jax.samplers._info import summarize
 from roml_jax.samplers.cem import draw_mixture, random_plan
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
@@ -21,7 +21,7 @@ def oracle(
     phi: Sequence[float] | np.ndarray | Float[Array, " P"],
     *,
     nu: float = 0.0,
-    alpha: float = 1.0,
+    alpha: Alpha = 1.0,
 ) -> TaskSampler:
     """A sampler that draws from ``D_phi`` with a ``phi`` given once and for all.
 

@@ -95,7 +95,8 @@ def test_the_exit_code_of_the_command():
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 2
     assert done.stderr == (
-        "error: unknown environment 'moria'; valid: khazad-dum, khazad-dum-paper, khazad-dum-wide\n"
+        "error: unknown environment 'moria'; "
+        "valid: khazad-dum, khazad-dum-paper, khazad-dum-wide, sine\n"
     )
 
 
