@@ -59,6 +59,18 @@ def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+def swept(alphas: tuple[float, ...]) -> tuple[float, ...]:
+    """The levels of a sweep, if each is one and stands once.
+
+    Raises:
+      UserError: otherwise.
+    """
+    if len(set(alphas)) < len(alphas) or not all(0 < alpha <= 1 for alpha in alphas):
+        told = " ".join(f"{alpha:g}" for alpha in alphas)
+        raise UserError(f"--alphas are different fractions of worst tasks, in (0, 1]; got {told}")
+    return alphas
+
+
 Seeds = Annotated[
     tuple[int, ...],
     tyro.constructors.PrimitiveConstructorSpec(
@@ -85,6 +97,8 @@ class Options:
         continue without the update of that step (for twice the memory).
       tensorboard: also write TensorBoard events.
       wandb: also log to this project of Weights & Biases.
+      alphas: sweep alpha: one run for each of these and each seed, all side by side in
+        folders of their own; none for the one alpha of the method.
     """
 
     seeds: Seeds = (0,)
@@ -95,6 +109,7 @@ class Options:
     on_nan: Literal["stop", "continue"] = "stop"
     tensorboard: bool = False
     wandb: str | None = None
+    alphas: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

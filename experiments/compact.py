@@ -1,4 +1,4 @@
-"""Compact results: what tables and figures need of many runs, as five small CSV files.
+"""Compact results: what tables and figures need of many runs, as six small CSV files.
 
 ``collect`` reads run directories, ``write`` and ``read`` a folder of results. A method is a
 word in all of them: its name, or a variant with flags of ``experiments.train``, as in
@@ -15,15 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from experiments import checkpoints, cli, report, runs, testing
-from experiments.config import Built, UserError, build, learner_name, settings, warn
+from experiments.config import Built, UserError, at_alpha, build, learner_name, settings, warn
 from experiments.paradigms import make_play
 from experiments.presets import DEFAULT_ENV, PRESETS
 from experiments.runs import Run
 from experiments.views import View
+from roml_jax.risk import cvar
 
 _METHODS = {"cvar-ml": "CVaR-ML", "roml": "RoML", "naive": "Naive", "oracle": "Oracle"}
 _LEARNERS = {"varibad": "VariBAD", "ppo": "PPO", "maml": "MAML"}
@@ -32,15 +34,19 @@ _WORDS = (
     "outcome",
 )
 _ESTIMATES = ["sample_mean", "reference_mean", "reference_cvar"]
+FINAL_AGENTS = "final agents"  # what tested_words says of them
 TEST_COLUMNS = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
 _VALIDATION = ["method", "seed", "step", "frames", "mean", "cvar"]
 _EPISODES = ["method", "seed", "task_0", "task_index", "episode", "step", "x", "y", "outcome"]
+_RISK = ["method", "seed", "steps", "alpha", "cvar"]
+_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the CVaR of a test
+_AFTER = "return_after_"  # the columns of a test after a number of inner steps
 _REPEATS = 12  # sample episodes of the same first component of the task
 _WINDOWS = 5, 200  # of the sampler's course, between two validations and in all, about
 
 
 class Results(NamedTuple):
-    """Five tables, each with the columns ``method`` and ``seed``.
+    """Six tables, each with the columns ``method`` and ``seed``.
 
     Attributes:
       runs: a row per run: its settings, its cost, and what made it.
@@ -52,6 +58,9 @@ class Results(NamedTuple):
         ``step``, ``frames`` and ``phi_…``, and the means of the sampler's estimates.
       episodes: a row per step of the sample episodes of each method's first seed: where the
         agent stood, and how the episode ended.
+      risk: a row per run and level ``alpha``: the CVaR of the test at this level, the mean at
+        level 1, of the return that counts (``steps`` empty) and, at level 1 and at that of
+        the run, of the return after 0, 1, … inner ``steps``. Older results have none.
     """
 
     runs: pd.DataFrame
@@ -59,6 +68,7 @@ class Results(NamedTuple):
     validation: pd.DataFrame
     sampler: pd.DataFrame
     episodes: pd.DataFrame
+    risk: pd.DataFrame = pd.DataFrame(columns=_RISK)
 
 
 def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
@@ -79,6 +89,25 @@ def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
     return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
 
 
+def tested_words(table: pd.DataFrame) -> str:
+    """Which agents were tested: ``"final agents"``, or those of the best validations.
+
+    Args:
+      table: rows of ``Results.runs``; all are of final agents where these do not say it.
+    """
+    if "tested" not in table or set(table["tested"]) == {"final"}:
+        return FINAL_AGENTS
+    words = {"final": "last step", "best-mean": "mean", "best-cvar": "CVaR"}
+    kinds: dict[str, list[str]] = {}
+    for row in table.drop_duplicates("method").to_dict("records"):
+        name = label(row["method"], row["learner"], row["env"])
+        kinds.setdefault(words[row["tested"]], []).append(name)
+    if len(kinds) == 1:
+        return f"agents of the best validation {next(iter(kinds))}"
+    told = "; ".join(f"{', '.join(names)}: {kind}" for kind, names in kinds.items())
+    return f"agents of the best validation ({told})"
+
+
 def read(folder: Path) -> Results:
     """Reads results that ``write`` has written.
 
@@ -88,6 +117,9 @@ def read(folder: Path) -> Results:
     tables = []
     for name in Results._fields:
         file = folder / f"{name}.csv"
+        if not file.is_file() and name in Results._field_defaults:
+            tables.append(Results._field_defaults[name])
+            continue
         if not file.is_file():
             raise UserError(
                 f"{file} is missing: it is made by python -m experiments.compare {folder.name}"
@@ -99,7 +131,7 @@ def read(folder: Path) -> Results:
 
 
 def write(folder: Path, results: Results) -> None:
-    """Writes five files, each of them whole or not at all."""
+    """Writes six files, each of them whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in results._asdict().items():
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
@@ -135,6 +167,7 @@ def collect(members: list[tuple[str, Path]]) -> Results:
         own: dict[str, Any] = {"method": spec, "seed": run.seed}
         parts["runs"].append(_run_row(spec, run, built, path, metrics))
         parts["tests"] += [own | row for row in _test_rows(test, run, view)]
+        parts["risk"] += [own | row for row in _risk_rows(test, run)]
         parts["validation"].append(_validation(metrics).assign(**own))
         parts["sampler"].append(_sampler(metrics, built).assign(**own))
         if view is not None and spec not in played:
@@ -148,14 +181,29 @@ def collect(members: list[tuple[str, Path]]) -> Results:
         _joined(parts["validation"], _VALIDATION),
         _moving(_joined(parts["sampler"], ["method", "seed", "step", "frames"])),
         _joined(parts["episodes"], _EPISODES),
+        pd.DataFrame(parts["risk"], columns=_RISK),
     )
 
 
 # ------------------------------------------------------------------ one run
 
 
-def command(run: Run, seeds: Sequence[int]) -> str:
-    """The command that trains a run in the default folder, beside the same seeds."""
+def command(run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> str:
+    """The command that trains a run in the default folder, beside the same runs.
+
+    Args:
+      run: the run.
+      seeds: of these runs.
+      alphas: of these runs, if they sweep it.
+    """
+    seeds, alphas = list(dict.fromkeys(seeds)), list(dict.fromkeys(alphas))
+    if alphas:  # what a sweep has put into the name and the settings
+        usual_alpha = PRESETS[run.env].experiment.method.alpha
+        name = (run.name or "").rpartition(",alpha=")[0]
+        run = run._replace(
+            name=None if name == run.pair else name,
+            experiment=at_alpha(run.experiment, usual_alpha),
+        )
     learner, method = learner_name(run.experiment.learner), run.experiment.method.name
     words = ["python", "-m", "experiments.train", run.env]
     preset = PRESETS[run.env]
@@ -165,6 +213,7 @@ def command(run: Run, seeds: Sequence[int]) -> str:
     for name, value in settings(run.experiment).items():
         if value != usual[name] and name != "method":
             words += flag_words(name, value)
+    words += ["--alphas", *(f"{alpha:g}" for alpha in alphas)] if alphas else []
     return shlex.join([*words, "--seeds", *cli.seed_words(seeds)])
 
 
@@ -197,11 +246,11 @@ def _run_row(
         "tasks_per_step": built.learner.num_tasks,
         "tested": run.experiment.tested_agent(),
         "seconds": float(metrics["seconds"].iloc[-1]),
-        "command": command(run, made.get("side_by_side", [run.seed])),
+        "command": command(run, made.get("side_by_side", [run.seed]), made.get("alphas", [])),
         "commit": made.get("commit", ""),
         "device": made.get("device", ""),
         "jax": made.get("versions", {}).get("jax", ""),
-        "changed": report.changes(built, run.env),
+        "changed": report.changes(run.experiment, run.env),
     }
 
 
@@ -227,6 +276,22 @@ def _row(
     mean = float(returns.mean()) if returns.size else np.nan
     row = {"low": low, "high": high, "tasks": returns.size, "mean": mean, "cvar": cvar}
     return row | {str(name): float(share) for name, share in shares.items()}
+
+
+def _risk_rows(table: pd.DataFrame, run: Run) -> list[dict[str, Any]]:
+    """The CVaR at several levels, and in the course of the adaptation."""
+    own = run.experiment.method.alpha
+    after = [name for name in map(str, table) if name.startswith(_AFTER)]
+    courses = {int(name.removeprefix(_AFTER)): table[name].to_numpy(np.float32) for name in after}
+    wanted: list[tuple[float, np.ndarray, set[float]]] = [
+        (np.nan, testing.task_returns(table), {*_LEVELS, own})
+    ]
+    wanted += [(steps, courses[steps], {own, 1.0}) for steps in sorted(courses)]
+    return [
+        {"steps": steps, "alpha": level, "cvar": float(cvar(jnp.asarray(returns), level))}
+        for steps, returns, levels in wanted
+        for level in sorted(levels)
+    ]
 
 
 def _fill_shares(tests: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 ``python -m experiments.compare khazad-dum --methods baseline cvar-ml roml --seeds 0..29``
 trains what is not finished yet and writes compact results and tables. A method may be a
 variant, ``cvar-ml:policy.unselected=constant_advantage``; any flag of ``experiments.train``,
-``--frames 1e6`` for instance, applies to all of them. The same command goes on after a stop.
+``--frames 1e6`` for instance, applies to all of them. ``--alphas 0.01 0.1 1`` trains each method
+for each of these, side by side. The same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Options:
       env: the environment.
       methods: METHOD or METHOD:flag=value,…, with the flags of experiments.train.
       seeds: of each method, 0 1 2 or 0..9.
+      alphas: sweep alpha: each method becomes one for each of these; none for the usual one.
       learner: below all methods; None for the usual one of the environment.
       out: folder of all runs.
       results: folder of results and tables of all environments; None for OUT/results.
@@ -54,6 +56,7 @@ class Options:
     env: Annotated[str, tyro.conf.Positional] = DEFAULT_ENV
     methods: tuple[str, ...] = ("baseline", "cvar-ml", "roml")
     seeds: cli.Seeds = tuple(range(10))
+    alphas: tuple[float, ...] = ()
     learner: str | None = None
     out: str = "runs"
     results: str | None = None
@@ -64,13 +67,29 @@ class Options:
 
 
 class Method(NamedTuple):
-    """A row of the comparison."""
+    """A row of the comparison, or, in a sweep of alpha, a row for each level."""
 
     spec: str
     argv: list[str]  # of experiments.train, all but --seeds
     runs: list[Run]
     built: Built
     copies: int  # of the state that training holds
+    alphas: tuple[float, ...]  # of a sweep
+
+    @property
+    def width(self) -> int:
+        """Runs of each seed."""
+        return max(1, len(self.alphas))
+
+    def row(self, run: Run) -> str:
+        """The row that a run belongs to."""
+        level = f"alpha={run.experiment.method.alpha:g}"
+        return f"{self.spec}{',' if ':' in self.spec else ':'}{level}" if self.alphas else self.spec
+
+    def whole(self, chosen: list[Run]) -> list[int]:
+        """The seeds that have all their runs among some."""
+        seeds = [run.seed for run in chosen]
+        return [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) == self.width]
 
 
 class Group(NamedTuple):
@@ -90,7 +109,7 @@ class Group(NamedTuple):
         """Still to train, over all seeds."""
         built = self.method.built
         steps = built.total_steps - (self.step or 0)
-        return steps * built.learner.frames_per_step * len(self.seeds)
+        return steps * built.learner.frames_per_step * len(self.seeds) * self.method.width
 
 
 def main(argv: Sequence[str]) -> int:
@@ -159,6 +178,7 @@ def _parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
         told = " ".join(options.methods) or "none"
         raise UserError(f"--methods are one or more different methods; got {told}")
     cli.distinct(options.seeds)
+    cli.swept(options.alphas)
     if options.at_once is not None and options.at_once < 1:
         raise UserError(f"--at-once must be at least 1; got {options.at_once}")
     if not options.checkpoint_minutes > 0:
@@ -197,8 +217,11 @@ def _method(spec: str, options: Options, rest: list[str]) -> Method:
     except UserError as error:
         raise UserError(f"method {spec}: {error}") from error
     chosen = [Run(env, command.experiment, seed, folder) for seed in sorted(options.seeds)]
+    if options.alphas:
+        argv += ["--alphas", *(f"{alpha:g}" for alpha in options.alphas)]
+        chosen = [run.at_alpha(alpha) for alpha in options.alphas for run in chosen]
     copies = 2 if command.options.on_nan == "continue" else 1
-    return Method(spec, argv, chosen, built, copies)
+    return Method(spec, argv, chosen, built, copies, options.alphas)
 
 
 def _check_different(methods: list[Method]) -> None:
@@ -220,7 +243,8 @@ def _groups(
     groups: list[Group] = []
     free = grid.free_memory()
     for method, finished in zip(methods, done, strict=True):
-        most = grid.seeds_at_once(method.built.state_bytes * method.copies, free, options.at_once)
+        size = method.built.state_bytes * method.copies * method.width
+        most = grid.seeds_at_once(size, free, options.at_once)
         steps = _steps(method, finished, options.out)
         groups += [Group(method, *group) for group in grid.side_by_side(steps, most)]
     return groups, free
@@ -232,11 +256,11 @@ def _finished(method: Method, out: str) -> list[Run]:
     Raises:
       UserError: a directory holds a run of other settings, or something else.
     """
-    states = {run.seed: runs.status(run.path(out)) for run in method.runs}
-    for run in method.runs:
-        if states[run.seed] != "new":
+    states = [runs.status(run.path(out)) for run in method.runs]
+    for run, state in zip(method.runs, states, strict=True):
+        if state != "new":
             runs.check_same(run.path(out), run)
-    return [run for run in method.runs if states[run.seed] == "finished"]
+    return [run for run, state in zip(method.runs, states, strict=True) if state == "finished"]
 
 
 def _steps(method: Method, done: list[Run], out: str) -> dict[int, int | None]:
@@ -248,15 +272,18 @@ def _steps(method: Method, done: list[Run], out: str) -> dict[int, int | None]:
     Raises:
       UserError: all checkpoints of a run are damaged.
     """
-    paths = {run.seed: run.path(out) for run in method.runs if run not in done}
+    paths: dict[int, list[Path]] = {}
+    for run in method.runs:
+        if run not in done:
+            paths.setdefault(run.seed, []).append(run.path(out))
     groups: dict[tuple[int, ...], list[int]] = {}  # by the seeds that they were stopped beside
-    for seed, path in paths.items():
-        groups.setdefault(tuple(runs.side_by_side(path)), []).append(seed)
+    for seed, own in paths.items():
+        groups.setdefault(tuple(runs.side_by_side(own[0])), []).append(seed)
     steps: dict[int, int | None] = {}
     for together, seeds in groups.items():
-        parts = [seeds] if sorted(together) == sorted(seeds) else [[seed] for seed in seeds]
+        parts = [seeds] if set(together) == set(seeds) else [[seed] for seed in seeds]
         for part in parts:
-            step = train.common_step([paths[seed] for seed in part])
+            step = train.common_step([path for seed in part for path in paths[seed]])
             steps |= dict.fromkeys(part, step)
     return {seed: steps[seed] for seed in paths}
 
@@ -271,8 +298,8 @@ def _plan(
     """What will be done, a line per group, then the commands."""
     rows = [("method", "seeds", "start", "frames to train")]
     for method, finished in zip(methods, done, strict=True):
-        if finished:
-            told = " ".join(cli.seed_words([run.seed for run in finished]))
+        if seeds := method.whole(finished):
+            told = " ".join(cli.seed_words(seeds))
             rows.append((method.spec, told, "finished", "0"))
         for group in groups:
             if group.method is method:
@@ -326,11 +353,13 @@ def _finish(methods: list[Method], options: Options, quiet: bool) -> None:
       quiet: that nothing is finished is no error of its own.
     """
     folder = Path(options.results or Path(options.out) / "results") / options.env
-    members, missing = [], {}
+    members: list[tuple[str, Path]] = []
+    missing: dict[str, list[int]] = {}
     for method in methods:
         done = _finished(method, options.out)
-        members += [(method.spec, run.path(options.out)) for run in done]
-        missing[method.spec] = [run.seed for run in method.runs if run not in done]
+        members += [(method.row(run), run.path(options.out)) for run in done]
+        for run in method.runs:
+            missing.setdefault(method.row(run), []).extend([] if run in done else [run.seed])
     if quiet and not members:
         return
     compact.write(folder, compact.collect(members))

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from experiments import episode_figures, style
-from experiments.compact import Results
+from experiments.compact import FINAL_AGENTS, Results
 from experiments.figure_parts import (
     BOOTSTRAP,
     T_BANDS,
@@ -28,6 +28,7 @@ from experiments.figure_parts import (
     interval,
     line,
     published_margin,
+    published_words,
     seed_count,
     with_rows,
 )
@@ -51,6 +52,7 @@ def learning(results: Results, comparison: Comparison) -> Drawn:
     """
     table = results.validation
     methods = with_rows(table, comparison, "validation")
+    compared = methods if comparison.agents == FINAL_AGENTS else []  # where the curves end
     beside = max(len(m.name) for m in methods) <= _SHORT
     figure, axes = style.new_figure(style.PAGE, 2.1 if beside else 2.4, 1, 2)
     names, gutter = ["mean return", cvar_name(comparison)], 0.0
@@ -63,7 +65,7 @@ def learning(results: Results, comparison: Comparison) -> Drawn:
         ax.set_xlim(0, _round_up(table["frames"].max()))
         style.millions(ax, comparison.frames)
         ax.set(ylabel=f"validation {name}")
-        gutter = published_margin(ax, methods, column)
+        gutter = published_margin(ax, compared, column)
     if beside:
         ends = [course(table[table["method"] == m.spec], "cvar")["mean"].iloc[-1] for m in methods]
         named = [(m.name, float(end), m.look) for m, end in zip(methods, ends, strict=True)]
@@ -71,11 +73,10 @@ def learning(results: Results, comparison: Comparison) -> Drawn:
     else:
         handles = axes[0, 0].get_legend_handles_labels()[0]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
-    caption = f"Validation during training, {seed_count(table, methods)}; returns per episode. "
+    caption = f"Validation during training, {seed_count(table, methods)}; {comparison.returns}. "
     caption += f"{cvar_words(comparison)}. Lines: means over seeds; {T_BANDS}."
-    if any(m.published for m in methods):
-        caption += " Hollow diamonds: published results of the final models with 95 % intervals, "
-        caption += "in the order of the methods."
+    if words := published_words(compared, "results of the final models"):
+        caption += f"{words}, in the order of the methods."
     return Drawn(figure, caption)
 
 
@@ -115,20 +116,22 @@ def sampler(results: Results, comparison: Comparison) -> Drawn:
     return Drawn(
         figure,
         "The task sampler during training. Left: φ of the task distribution, mean and each of "
-        f"{seed_count(table, methods)} (thin); dashed: the original φ₀. Right: returns per "
-        "episode of the tasks drawn, and of the original distribution by importance weights; "
-        f"averages over short windows of training steps. Heavy lines: means over seeds; {T_BANDS}.",
+        f"{seed_count(table, methods)} (thin); dashed: the original φ₀. Right: returns of the "
+        "tasks drawn, and of the original distribution by importance weights; averages over short "
+        f"windows of training steps; {comparison.returns}. Heavy lines: means over seeds; "
+        f"{T_BANDS}.",
     )
 
 
 def _draw_phi(ax: Axes, part: pd.DataFrame, method: Method, phi0: dict[str, float]) -> None:
     columns = [name for name in map(str, part) if name[:4] == "phi_" and part[name].notna().any()]
     colors = [method.look.color] if len(columns) == 1 else style.CYCLE * len(columns)
+    opacity = min(0.3, 3 / part["seed"].nunique())
     for column, color in zip(columns, colors, strict=False):
         name, look = column.removeprefix("phi_"), Look(style.ink(color), "", "-")
         for _, one in part.groupby("seed"):
-            ax.plot(one["frames"], one[column], color=color, lw=0.3, alpha=0.3)
-        line(ax, course(part, column), look, label=name)
+            ax.plot(one["frames"], one[column], color=color, lw=0.3, alpha=opacity)
+        line(ax, course(part, column), look, label=name.removeprefix("phi_"))
         if name in phi0:
             ax.axhline(phi0[name], color=style.BLACK, lw=0.8, ls=(0, (4, 2)), zorder=3)
             place: dict[str, Any] = {
@@ -143,7 +146,7 @@ def _draw_phi(ax: Axes, part: pd.DataFrame, method: Method, phi0: dict[str, floa
     if (part[columns].min() >= 0).all():
         ax.set_ylim(bottom=0)
     if len(columns) > 1:
-        ax.legend(ncols=2)
+        ax.legend(ncols=2, columnspacing=1.0, handlelength=1.2)
 
 
 def _round_up(frames: float) -> float:
@@ -156,7 +159,7 @@ def _round_up(frames: float) -> float:
 
 
 def test(results: Results, comparison: Comparison) -> Drawn:
-    """Mean and CVaR of the final models: bars, seeds, and the published values.
+    """Mean and CVaR of the tested agents: bars, seeds, and the published values.
 
     Raises:
       NothingToDrawError: no method has a test.
@@ -187,12 +190,12 @@ def test(results: Results, comparison: Comparison) -> Drawn:
         handles=_test_key(any(m.published for m in methods)), loc="outside lower center", ncols=3
     )
     caption = (
-        f"Test of the final models, {seed_count(table, methods)}, {_tasks(table)} tasks each; "
-        f"returns per episode. {cvar_words(comparison)}. Bars and their markers: means over "
+        f"Test of the {comparison.agents}, {seed_count(table, methods)}, {_tasks(table)} tasks "
+        f"each; {comparison.returns}. {cvar_words(comparison)}. Bars and their markers: means over "
         f"seeds, with {BOOTSTRAP}; dots: seeds."
     )
-    if any(m.published for m in methods):
-        caption += " Hollow diamonds: published results with 95 % intervals."
+    if words := published_words(methods):
+        caption += f"{words}."
     return Drawn(figure, caption)
 
 
@@ -240,7 +243,8 @@ def ranges(results: Results, comparison: Comparison) -> Drawn:
     style.name_lines(ax, names)
     return Drawn(
         figure,
-        f"Mean return per episode by range of {comparison.task}, {seed_count(table, methods)}. "
+        f"Mean return by range of {comparison.task}, {seed_count(table, methods)}; "
+        f"{comparison.returns}. "
         f"Points: means over seeds, with {BOOTSTRAP}; below each range the share of the "
         "original task distribution that it holds.",
     )

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jaxtyping import Array
 from tqdm import tqdm
 
 from experiments.paradigms import Paradigm, paradigm_of
@@ -181,6 +182,13 @@ def learner_name(config: Any) -> str:
     return next(name for name, kind in LEARNERS.items() if type(config) is kind.config)
 
 
+def at_alpha(experiment: Experiment, alpha: Any) -> Experiment:
+    """The same experiment for another ``alpha``, which may be traced."""
+    return dataclasses.replace(
+        experiment, method=dataclasses.replace(experiment.method, alpha=alpha)
+    )
+
+
 def settings(config: Any, prefix: str = "") -> dict[str, Any]:
     """All settings by the name they have on the command line, ``policy.clip`` for instance."""
     flat: dict[str, Any] = {}
@@ -238,6 +246,7 @@ class Built(NamedTuple):
     learner: Learner
     init: Callable[[PRNGKey], TrainState]
     step: Callable[[TrainState], tuple[TrainState, Metrics]]
+    step_at: Callable[[Array, TrainState], tuple[TrainState, Metrics]]  # with an alpha, traced
     state_shape: TrainState  # of ShapeDtypeStruct
     metrics_shape: dict[str, jax.ShapeDtypeStruct]
     watched: tuple[str, ...]  # metrics that must be finite: losses and returns
@@ -288,8 +297,21 @@ def build(experiment: Experiment) -> Built:
         watched = set(metrics_shape) - _sampler_metrics(method.sampler, learner.num_tasks)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+    def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:
+        method = at_alpha(experiment, alpha).method.make(env.family)
+        return make_train(learner, method)[1](state)
+
     built = Built(
-        experiment, env, learner, init, step, state_shape, metrics_shape, tuple(sorted(watched))
+        experiment,
+        env,
+        learner,
+        init,
+        step,
+        step_at,
+        state_shape,
+        metrics_shape,
+        tuple(sorted(watched)),
     )
     if built.total_steps < 1:
         raise UserError(

@@ -33,21 +33,30 @@ class Functions(NamedTuple):
 
     init: Callable[[PRNGKey], PyTree]
     run_chunk: Callable[[PyTree, Any], tuple[PyTree, dict[str, Array]]]
-    validate: Callable[[PyTree, PRNGKey], Float[Array, "2"]]
+    validate: Callable[[PyTree, PRNGKey, Any], Float[Array, "2"]]  # parameters, key, alpha
     chunk: int  # most steps of a chunk
 
 
 class Session(NamedTuple):
-    """The seeds that train side by side, and where each of them is written."""
+    """The runs that train side by side, and where each of them is written.
 
-    built: Built
+    They have different seeds, or, in a sweep, different pairs of seed and ``alpha``.
+    """
+
+    built: Built  # of the first of them
     runs: list[Run]
     paths: list[Path]
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds."""
+        """The seed of each run."""
         return [run.seed for run in self.runs]
+
+    @property
+    def alphas(self) -> list[float]:
+        """The levels of a sweep, one for each run; none if they all have the same."""
+        alphas = [run.experiment.method.alpha for run in self.runs]
+        return alphas if len(set(alphas)) > 1 else []
 
     def one(self, tree: PyTree, i: int) -> PyTree:
         """The part of the i-th seed."""
@@ -82,11 +91,16 @@ def saved_shape(built: Built) -> Saved:
     return Saved(built.state_shape, dict.fromkeys(VALIDATED, best))
 
 
-def watch(built: Built) -> Callable:
-    """The training step with one more metric: "finite", of losses, returns and parameters."""
+def watch(built: Built, alpha: Array | None = None) -> Callable:
+    """The training step with one more metric: "finite", of losses, returns and parameters.
+
+    Args:
+      built: the experiment.
+      alpha: traced; None for that of the experiment.
+    """
 
     def step(state: PyTree) -> tuple[PyTree, dict[str, Array]]:
-        state, metrics = built.step(state)
+        state, metrics = built.step(state) if alpha is None else built.step_at(alpha, state)
         watched = [metrics[name] for name in built.watched]
         numbers = jax.tree.leaves((watched, built.learner.params(state.learner)))
         finite = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
@@ -133,11 +147,16 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
     start = time.perf_counter()
     built, several = session.built, len(session.runs) > 1
     init, step = (jax.vmap(f) if several else f for f in (built.init, watch(built)))
+    if session.alphas:
+        alphas = jnp.asarray(session.alphas, jnp.float32)
+
+        def step(state: PyTree) -> tuple[PyTree, dict[str, Array]]:
+            return jax.vmap(lambda alpha, one: watch(built, alpha)(one))(alphas, state)
+
     chunk = min(built.experiment.validation_every, built.total_steps)
-    alpha = built.experiment.method.alpha
     evaluate = make_evaluate(built, built.experiment.validation_tasks, "validation")
 
-    def validate(params: PyTree, key: PRNGKey) -> Float[Array, "2"]:
+    def validate(params: PyTree, key: PRNGKey, alpha: Float[Array, ""]) -> Float[Array, "2"]:
         returns = evaluate(params, key).returns
         return jnp.stack([jnp.mean(returns), cvar(returns, alpha)])
 
@@ -149,7 +168,7 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
     lowered = [
         jax.jit(make_run_chunk(step, chunk), donate_argnums=() if keep else 0).lower(state, count),
         jax.jit(init).lower(keys),
-        jax.jit(validate).lower(params, key),
+        jax.jit(validate).lower(params, key, jax.ShapeDtypeStruct((), jnp.float32)),
     ]
     with ThreadPoolExecutor(len(lowered)) as pool:
         run_chunk, compiled_init, compiled_validate = pool.map(lambda x: x.compile(), lowered)

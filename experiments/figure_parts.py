@@ -27,6 +27,10 @@ class NothingToDrawError(Exception):
     """The tables lack what a figure shows; says what."""
 
 
+class NotConcernedError(NothingToDrawError):
+    """A figure of something that a comparison is not about; nobody misses it."""
+
+
 class Method(NamedTuple):
     """A method of a comparison."""
 
@@ -48,9 +52,12 @@ class Comparison(NamedTuple):
 
     methods: list[Method]  # in order
     alpha: float | None  # of the CVaR; None if the methods differ in it
+    level: float  # of the CVaR by which methods of different alpha are compared
     task: str  # what task_0 is
     unit: str  # of task_0, or empty
     frames: str  # what frames are called
+    returns: str  # what returns are
+    agents: str  # which agents were tested
     phi0: dict[str, float]  # the original task distribution, by component
     map: Map | None
 
@@ -76,6 +83,14 @@ def with_rows(table: pd.DataFrame, comparison: Comparison, what: str) -> list[Me
     if not methods:
         raise NothingToDrawError(f"no method here has a {what}")
     return methods
+
+
+def published_words(methods: list[Method], what: str = "results") -> str:
+    """What hollow diamonds are, for captions; empty if there are none."""
+    shown = [method.published for method in methods if method.published]
+    known = any(np.isfinite(value.mean[1:]).all() for value in shown)
+    ends = " with 95 % intervals" if known else " (means over seeds)"
+    return f" Hollow diamonds: published {what}{ends}" if shown else ""
 
 
 def cvar_name(comparison: Comparison) -> str:

@@ -2,7 +2,8 @@
 
 ``python -m experiments.figures khazad-dum`` reads ``experiments/results/khazad-dum`` and
 writes ``figures/khazad-dum``: learning curves, sample episodes, tests, the task sampler,
-outcomes and ranges of tasks, each with its caption in ``captions.md``. Nothing is trained.
+outcomes and ranges of tasks, losses in the course of adaptation and what alpha buys, each with
+its caption in ``captions.md``, and the tables. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -19,10 +20,18 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 
 from envs.khazad_dum import AT_GOAL, FALLEN, UNDER_WAY, KhazadDum
-from experiments import cli, compact, render_khazad_dum, runs, style
-from experiments.comparison_figures import FIGURES
+from experiments import (
+    adaptation_figures,
+    cli,
+    compact,
+    comparison_figures,
+    render_khazad_dum,
+    runs,
+    style,
+    tables,
+)
 from experiments.config import UserError
-from experiments.figure_parts import Comparison, Map, Method, NothingToDrawError
+from experiments.figure_parts import Comparison, Map, Method, NotConcernedError, NothingToDrawError
 from experiments.paradigms import paradigm_of
 from experiments.presets import PRESETS
 
@@ -77,9 +86,11 @@ def main(argv: Sequence[str]) -> int:
     out = options.out / "+".join([options.env, *options.beside])
     out.mkdir(parents=True, exist_ok=True)
     captions = []
-    for name, draw in FIGURES.items():
+    for name, draw in (comparison_figures.FIGURES | adaptation_figures.FIGURES).items():
         try:
             figure, caption = draw(results, comparison)
+        except NotConcernedError:
+            continue
         except NothingToDrawError as reason:
             print(f"{name}: left out, {reason}")
             continue
@@ -89,6 +100,9 @@ def main(argv: Sequence[str]) -> int:
         captions.append(f"**{name}.** {caption}\n")
     runs.write_whole(out / CAPTIONS, "\n".join(captions))
     print(out / CAPTIONS)
+    shown = [method.spec for method in comparison.methods]
+    tables.write(out, compact.Results(*(t[t["method"].isin(shown)] for t in results)), {})
+    print(out / "table.md")
     return 0
 
 
@@ -143,14 +157,17 @@ def _compare(options: Options, results: compact.Results) -> Comparison:
     ]
     if not methods:
         raise UserError(f"{_folder(options, options.env)} holds no run yet")
-    family = preset.experiment.env.family
+    family, paradigm = preset.experiment.env.family, paradigm_of(preset.experiment.env)
     alphas = set(table["alpha"][table["method"].isin(wanted)])
     return Comparison(
         methods,
         float(alphas.pop()) if len(alphas) == 1 else None,
+        preset.experiment.method.alpha,
         preset.view.task if preset.view else "task",
         preset.view.unit if preset.view else "",
-        paradigm_of(preset.experiment.env).frames,
+        paradigm.frames,
+        paradigm.returns,
+        compact.tested_words(results.runs[results.runs["method"].isin(wanted)]),
         dict(zip(family.phi_names, np.asarray(family.phi0, float).tolist(), strict=True)),
         MAPS.get(preset.env_class()),
     )

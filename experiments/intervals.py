@@ -1,4 +1,4 @@
-"""Confidence intervals over seeds, by the bootstrap."""
+"""Confidence intervals over seeds, by the bootstrap, and a test of differences."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def paired(values: Float[np.ndarray, " S"], reference: Float[np.ndarray, " S"]) 
     if values.shape != reference.shape:
         raise ValueError(f"{values.size} values cannot be paired with {reference.size}")
     return bootstrap(values - reference)
+
+
+def signed_rank(values: Float[np.ndarray, " S"], reference: Float[np.ndarray, " S"]) -> float:
+    """The two-sided p-value of no difference to a reference, seed by seed.
+
+    Args:
+      values: ``[S]``, one per seed.
+      reference: ``[S]``, of the same seeds in the same order.
+
+    Returns:
+      That of Wilcoxon's signed-rank test; NaN for fewer than six seeds, which could never
+      give 5 %, and for no difference at all.
+    """
+    difference = np.asarray(values, float) - np.asarray(reference, float)
+    if difference.size < 6 or not difference.any():
+        return np.nan
+    return float(stats.wilcoxon(difference).pvalue)
 
 
 def _interval(values: np.ndarray, method: Any, level: float, resamples: int) -> tuple[float, float]:

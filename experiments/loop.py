@@ -152,7 +152,9 @@ class Loop:
         """Writes the checkpoint of every seed."""
         for i, (run, path) in enumerate(zip(self.session.runs, self.session.paths, strict=True)):
             saved = Saved(self.session.one(self.state, i), self.best[i])
-            checkpoints.save(path, self.step, saved, run.describe(self.session.seeds))
+            checkpoints.save(
+                path, self.step, saved, run.describe(self.session.seeds, self.session.alphas)
+            )
 
     def _try_to_save(self) -> bool:
         """Saves; says why if that is impossible now, for training goes on without."""
@@ -214,7 +216,9 @@ class Loop:
         known = [column for column in [*watched, *_VALIDATION.values()] if column in row]
         wrong = [f"{column} is {row[column]}" for column in known if not np.isfinite(row[column])]
         told = ", ".join(wrong) or "a parameter is not finite, though all losses are"
-        return f"seed {self.session.seeds[i]}, step {self.step:,}: {told}"
+        alphas = self.session.alphas
+        level = f"alpha {alphas[i]:g}, " if alphas else ""
+        return f"{level}seed {self.session.seeds[i]}, step {self.step:,}: {told}"
 
     def _rows(self, metrics: dict[str, np.ndarray], n: int, i: int) -> list[dict[str, Any]]:
         """The metrics of the first n steps of a chunk, for the i-th seed, by column."""
@@ -230,7 +234,9 @@ class Loop:
         results = [
             np.asarray(
                 self.functions.validate(
-                    self.session.one(params, i), evaluation_key(run.evaluation_seed, "validation")
+                    self.session.one(params, i),
+                    evaluation_key(run.evaluation_seed, "validation"),
+                    np.float32(run.experiment.method.alpha),
                 )
             )
             for i, run in enumerate(self.session.runs)

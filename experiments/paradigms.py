@@ -39,6 +39,7 @@ class Paradigm(NamedTuple):
 
     Attributes:
       frames: what a frame is called.
+      returns: what returns are, for captions.
       picture: name of the picture of what a trained learner does.
       per_task: what a task gives in one training step, in words.
       evaluate: ``(built, purpose) -> evaluate(key, params, tasks)``.
@@ -46,6 +47,7 @@ class Paradigm(NamedTuple):
     """
 
     frames: str
+    returns: str
     picture: str
     per_task: Callable[[Built], str]
     evaluate: Callable[[Built, Purpose], Evaluate]
@@ -102,6 +104,7 @@ def _rollouts(built: Built, purpose: Purpose) -> Evaluate:
 
 REINFORCEMENT = Paradigm(
     "frames",
+    "returns per episode",
     "episodes",
     lambda built: f"{built.env.episodes} episodes x {built.env.horizon} steps",
     _rollouts,
@@ -178,6 +181,7 @@ def _examples_per_task(built: Built) -> str:
 
 SUPERVISED = Paradigm(
     "examples",
+    "returns are negative losses after adaptation",
     "fits",
     _examples_per_task,
     _adaptation,

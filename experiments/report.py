@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.config import Built, learner_name, settings
+from experiments.config import Built, Experiment, at_alpha, learner_name, settings
 from experiments.presets import PRESETS
 from experiments.runs import Run
 from experiments.testing import Score, mean_and_ci
@@ -17,20 +17,23 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
     """The resolved plan, some aligned lines."""
     experiment = built.experiment
     method, total, per_step = experiment.method, built.total_steps, built.learner.frames_per_step
-    used = ("alpha", *method.used())
+    alphas = {run.experiment.method.alpha for run in runs}
+    level = f"alpha {_brief(method.alpha)}" if len(alphas) == 1 else "alpha swept"
     rows = {
         "run": f"{runs[0].env}, {method.name} on {learner_name(experiment.learner)}, "
-        f"{_seeds([run.seed for run in runs])}",
-        "method": ", ".join(f"{name} {_brief(getattr(method, name))}" for name in used),
+        f"{_seeds([run.seed for run in runs], alphas)}",
+        "method": ", ".join([level, *(f"{n} {_brief(getattr(method, n))}" for n in method.used())]),
         "frames": f"{total * per_step:,} = {total:,} steps x {built.learner.num_tasks} tasks x "
         f"{built.paradigm.per_task(built)}",
         "checks": f"validation on {experiment.validation_tasks:,} tasks every "
         f"{experiment.validation_every:,} steps, test of {agent_words(experiment.tested_agent())} "
         f"on {experiment.test_tasks:,} tasks",
         "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
-        "output": str(paths[0] if len(paths) == 1 else paths[0].parent / "seed-*"),
+        "output": _folders(paths),
     }
-    if changed := changes(built, runs[0].env):
+    if len(alphas) > 1:  # which is no change of its own
+        experiment = at_alpha(experiment, PRESETS[runs[0].env].experiment.method.alpha)
+    if changed := changes(experiment, runs[0].env):
         rows["changed"] = changed
     if step is not None:
         rows["resume"] = f"from step {step:,} of {total:,}"
@@ -90,10 +93,27 @@ def _average(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _seeds(seeds: list[int]) -> str:
+def _folders(paths: list[Path]) -> str:
+    """Where runs go, with * for what differs."""
+    if len(paths) == 1:
+        return str(paths[0])
+    groups = {path.parent for path in paths}
+    name = paths[0].parent.name
+    if len(groups) > 1:
+        name = name.rpartition("=")[0] + "=*"
+    return str(paths[0].parent.with_name(name) / "seed-*")
+
+
+def _seeds(seeds: list[int], alphas: set[float]) -> str:
+    """Seeds, and the levels that each of them is trained for if these are several."""
+    different = list(dict.fromkeys(seeds))
+    named = ", ".join(map(str, different))
+    if len(alphas) > 1:
+        levels = ", ".join(f"{alpha:g}" for alpha in sorted(alphas))
+        return f"{len(seeds)} runs side by side (alpha {levels}; seeds {named})"
     if len(seeds) == 1:
         return f"seed {seeds[0]}"
-    return f"{len(seeds)} seeds side by side ({', '.join(map(str, seeds))})"
+    return f"{len(seeds)} seeds side by side ({named})"
 
 
 def _brief(value: object) -> str:
@@ -102,10 +122,10 @@ def _brief(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def changes(built: Built, env: str) -> str:
+def changes(experiment: Experiment, env: str) -> str:
     """The settings that are not those of the preset."""
-    preset = PRESETS[env].with_learner(learner_name(built.experiment.learner))
-    usual, now = settings(preset), settings(built.experiment)
+    preset = PRESETS[env].with_learner(learner_name(experiment.learner))
+    usual, now = settings(preset), settings(experiment)
     return ", ".join(
         f"{name} {_brief(usual[name])} → {_brief(value)}"
         for name, value in now.items()

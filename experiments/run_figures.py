@@ -37,7 +37,8 @@ def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     columns, starts = built.metric_names()["phi"], np.asarray(family.phi0)
     parts = zip(columns, family.phi_names, starts, style.CYCLE * len(columns), strict=False)
     for column, name, start, color in parts:
-        left.plot(steps["frames"], steps[column], color=color, label=name, drawstyle="steps-post")
+        label = name.removeprefix("phi_")
+        left.plot(steps["frames"], steps[column], color=color, label=label, drawstyle="steps-post")
         left.axhline(start, color=color, lw=0.9, ls=(0, (4, 3)))
     left.set(ylabel="phi", title="task distribution (dashed: the original)")
     if (steps[list(columns)] >= 0).all(axis=None):

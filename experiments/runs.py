@@ -23,6 +23,7 @@ from experiments.config import (
     LEARNERS,
     Experiment,
     UserError,
+    at_alpha,
     from_dict,
     learner_name,
     settings,
@@ -50,8 +51,17 @@ class Run(NamedTuple):
 
     def path(self, out: str | Path) -> Path:
         """Its directory under the folder of all runs."""
-        pair = f"{self.experiment.method.name}-{learner_name(self.experiment.learner)}"
-        return Path(out) / self.env / (self.name or pair) / f"seed-{self.seed}"
+        return Path(out) / self.env / (self.name or self.pair) / f"seed-{self.seed}"
+
+    @property
+    def pair(self) -> str:
+        """METHOD-LEARNER."""
+        return f"{self.experiment.method.name}-{learner_name(self.experiment.learner)}"
+
+    def at_alpha(self, alpha: float) -> Run:
+        """The same run of a sweep for another ``alpha``, in a folder of its own."""
+        name = f"{self.name or self.pair},alpha={alpha:g}"
+        return self._replace(experiment=at_alpha(self.experiment, alpha), name=name)
 
     def label(self) -> str:
         """Method and learner, for people."""
@@ -63,17 +73,19 @@ class Run(NamedTuple):
         shared = self.experiment.evaluation_seed
         return self.seed if shared is None else shared
 
-    def describe(self, seeds: Sequence[int]) -> dict[str, Any]:
+    def describe(self, seeds: Sequence[int], alphas: Sequence[float] = ()) -> dict[str, Any]:
         """What ``config.json`` holds: the run, and what made it.
 
         Args:
-          seeds: those that train side by side, which decides how sums are rounded.
+          seeds: of the runs that train side by side, which decides how sums are rounded.
+          alphas: of the same runs, if they sweep it.
         """
         return {
             "env": self.env,
             "learner": learner_name(self.experiment.learner),
             "seed": self.seed,
             "side_by_side": list(seeds),
+            "alphas": list(alphas),
             "name": self.name,
             "experiment": to_dict(self.experiment),
             **provenance(),
@@ -103,9 +115,9 @@ def _commit() -> str:
     return head.stdout.strip() + "+" * bool(changes.stdout) if head.returncode == 0 else ""
 
 
-def write_config(path: Path, run: Run, seeds: Sequence[int]) -> None:
+def write_config(path: Path, run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> None:
     """Writes ``config.json``, see ``Run.describe``."""
-    write_whole(path / CONFIG, json.dumps(run.describe(seeds), indent=2) + "\n")
+    write_whole(path / CONFIG, json.dumps(run.describe(seeds, alphas), indent=2) + "\n")
 
 
 def read_config(path: Path) -> Run:
@@ -128,7 +140,10 @@ def read_config(path: Path) -> Run:
 
 
 def side_by_side(path: Path) -> list[int]:
-    """The seeds that a run was last trained beside, its own one included; none if it is new."""
+    """The seeds of the runs that one was last trained beside, itself included; none if it is new.
+
+    In a sweep of alpha, each seed stands there once for every level.
+    """
     file = path / CONFIG
     return json.loads(file.read_text()).get("side_by_side", []) if file.is_file() else []
 

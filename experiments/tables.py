@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,17 @@ import numpy as np
 import pandas as pd
 
 from experiments import runs
-from experiments.compact import Results, label
-from experiments.intervals import Interval, bootstrap, paired
+from experiments.compact import Results, label, tested_words
+from experiments.intervals import Interval, bootstrap, paired, signed_rank
 from experiments.presets import PRESETS
 
 BASELINE = "baseline"
+_MOST_PAIRS = 15  # that a table for people shows: those of six methods
+_PAIRS = ["method", "reference", "seeds"] + [
+    column
+    for name in ("mean", "cvar")
+    for column in (*(f"{name}_gain{end}" for end in ("", "_low", "_high", "_error")), f"{name}_p")
+]
 _TEX = {
     "\\": r"\textbackslash{}",
     **{char: "\\" + char for char in "&%$#_{}"},
@@ -38,7 +45,7 @@ class Sheet(NamedTuple):
 
 
 def write(folder: Path, results: Results, missing: dict[str, list[int]]) -> str:
-    """Writes ``table.csv``, ``table.md`` and ``table.tex``.
+    """Writes ``table.csv``, ``pairs.csv``, ``table.md`` and ``table.tex``.
 
     Args:
       folder: of the results.
@@ -48,12 +55,14 @@ def write(folder: Path, results: Results, missing: dict[str, list[int]]) -> str:
     Returns:
       The text of ``table.md``.
     """
-    summary = summarize(results)
-    sheets = word(summary, results, missing)
-    csv = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    summary, pairs = summarize(results), compare_pairs(results)
+    sheets = word(summary, results, missing, pairs)
     text = "\n\n".join(map(markdown, sheets)) + "\n"
     tex = "% for \\input{table}; needs no package\n" + "\n\n".join(map(latex, sheets)) + "\n"
-    for name, content in {"table.csv": csv, "table.md": text, "table.tex": tex}.items():
+    for name, table in {"table.csv": summary, "pairs.csv": pairs}.items():
+        csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        runs.write_whole(folder / name, csv)
+    for name, content in {"table.md": text, "table.tex": tex}.items():
         runs.write_whole(folder / name, content)
     return text
 
@@ -72,8 +81,9 @@ def summarize(results: Results) -> pd.DataFrame:
       quantity: its mean over seeds ``q``, the interval ``q_low``, ``q_high``, and
       ``q_error``. Quantities are ``mean`` and ``cvar``; ``mean_gain`` and ``cvar_gain``, the
       differences to the baseline over the seeds that both have; ``published_mean`` and
-      ``published_cvar``; and ``mean_LOW_HIGH``, the mean return over a range of tasks. What
-      cannot be computed, or compared because alpha differs, is NaN.
+      ``published_cvar``; ``mean_LOW_HIGH``, the mean return over a range of tasks; and
+      ``cvar_at_ALPHA``, the CVaR at several levels. What cannot be computed, or compared
+      because alpha differs, is NaN.
     """
     alphas = results.runs.groupby("method")["alpha"].first()
     rows = []
@@ -95,10 +105,41 @@ def summarize(results: Results) -> pd.DataFrame:
         for low, high in _ranges(results):
             means = tests.loc[(tests["low"] == low) & (tests["high"] == high), "mean"]
             found[range_name(low, high)] = bootstrap(means.dropna().to_numpy())
+        risk = results.risk[(results.risk["method"] == method) & results.risk["steps"].isna()]
+        for level in _levels(results):
+            found[level_name(level)] = bootstrap(risk.loc[risk["alpha"] == level, "cvar"])
         for name, interval in found.items():
             row |= dict(zip(_columns(name), interval, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def compare_pairs(results: Results) -> pd.DataFrame:
+    """A row for each pair of methods with the same ``alpha``, in raw numbers.
+
+    Args:
+      results: of one environment and learner.
+
+    Returns:
+      Columns ``method``, ``reference``, ``seeds`` (the number that both have), and for
+      ``mean`` and ``cvar`` the difference ``mean_gain``, its interval ``mean_gain_low``,
+      ``mean_gain_high``, ``mean_gain_error``, and ``mean_p``, the p-value of no difference
+      by the signed-rank test, uncorrected for the number of pairs.
+    """
+    alphas = results.runs.groupby("method")["alpha"].first()
+    rows = []
+    for reference, method in itertools.combinations(results.runs["method"].unique(), 2):
+        if alphas[reference] != alphas[method]:
+            continue
+        row: dict[str, Any] = {"method": method, "reference": reference}
+        for name in ("mean", "cvar"):
+            own, base = _both(results, method, reference, name)
+            row |= {"seeds": own.size} | dict(
+                zip(_columns(f"{name}_gain"), paired(own, base), strict=True)
+            )
+            row[f"{name}_p"] = signed_rank(own, base)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=_PAIRS)
 
 
 _NOTHING = Interval(np.nan, np.nan, np.nan, np.nan)
@@ -107,6 +148,15 @@ _NOTHING = Interval(np.nan, np.nan, np.nan, np.nan)
 def range_name(low: float, high: float) -> str:
     """The quantity that is the mean return over tasks from ``low`` to ``high``."""
     return f"mean_{low:g}_{high:g}"
+
+
+def level_name(alpha: float) -> str:
+    """The quantity that is the CVaR at a level, whatever a method aims at."""
+    return f"cvar_at_{alpha:g}"
+
+
+def _levels(results: Results) -> list[float]:
+    return sorted(results.risk.loc[results.risk["steps"].isna(), "alpha"].unique())
 
 
 def _columns(quantity: str) -> list[str]:
@@ -127,11 +177,18 @@ def _ranges(results: Results) -> list[tuple[float, float]]:
 
 def _gain(results: Results, method: str, name: str) -> Interval:
     """The difference to the baseline, over the seeds that both have."""
-    own, base = _scores(results, method)[name], _scores(results, BASELINE)[name]
-    both = own.index.intersection(base.index)
     if method == BASELINE:
         return _NOTHING
-    return paired(own[both].to_numpy(), base[both].to_numpy())
+    return paired(*_both(results, method, BASELINE, name))
+
+
+def _both(
+    results: Results, method: str, reference: str, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What two methods score on the seeds that both have, in the same order."""
+    own, base = _scores(results, method)[name], _scores(results, reference)[name]
+    both = own.index.intersection(base.index)
+    return own[both].to_numpy(), base[both].to_numpy()
 
 
 def _published(run: pd.Series) -> dict[str, Interval]:
@@ -149,8 +206,13 @@ def _published(run: pd.Series) -> dict[str, Interval]:
 # ------------------------------------------------------------------ words
 
 
-def word(summary: pd.DataFrame, results: Results, missing: dict[str, list[int]]) -> list[Sheet]:
-    """The summary as one or two tables for people."""
+def word(
+    summary: pd.DataFrame,
+    results: Results,
+    missing: dict[str, list[int]],
+    pairs: pd.DataFrame | None = None,
+) -> list[Sheet]:
+    """The numbers as tables for people, those that have something to say."""
     env, learner = results.runs[["env", "learner"]].iloc[0]
     base = label(BASELINE, learner, env)
     alphas = summary["alpha"].unique()
@@ -163,11 +225,14 @@ def word(summary: pd.DataFrame, results: Results, missing: dict[str, list[int]])
         "published_mean": "published mean",
         "published_cvar": "published CVaR",
     }
-    notes = ["Mean over seeds (95 % bootstrap interval) ± standard error, final agents."]
+    notes = [
+        f"Mean over seeds (95 % bootstrap interval) ± standard error, {tested_words(results.runs)}."
+    ]
     if summary["mean_gain"].notna().any():
         notes.append(f"Differences to {base} are taken seed by seed, on the same test tasks.")
     if summary["published_mean"].notna().any():
-        notes.append("Published: mean over seeds (95 % interval).")
+        known = summary["published_mean_low"].notna().any()
+        notes.append(f"Published: mean over seeds{' (95 % interval)' * bool(known)}.")
     notes += [
         f"Not finished, and not in these tables: {label(method, learner, env)}, "
         f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}."
@@ -175,6 +240,12 @@ def word(summary: pd.DataFrame, results: Results, missing: dict[str, list[int]])
         if seeds
     ]
     sheets = [_sheet(f"{env}: test returns", summary, heads, notes)]
+    if pairs is not None and 0 < len(pairs) <= _MOST_PAIRS:
+        sheets.append(_pair_sheet(f"{env}: differences, seed by seed", pairs, learner, env))
+    if len(alphas) > 1 and _levels(results):
+        heads = {level_name(level): f"CVaR {level:g}" for level in _levels(results)[:-1]}
+        heads[level_name(1.0)] = "mean"
+        sheets.append(_sheet(f"{env}: CVaR of the test returns by level", summary, heads, []))
     if ranges := _ranges(results):
         preset = PRESETS.get(env)
         task = preset.view.task if preset and preset.view else "task"
@@ -226,11 +297,33 @@ def _sheet(title: str, summary: pd.DataFrame, heads: dict[str, str], notes: list
     return Sheet(title, ["method", "seeds", *shown.values()], rows, notes)
 
 
+def _pair_sheet(title: str, pairs: pd.DataFrame, learner: str, env: str) -> Sheet:
+    names = [
+        f"{label(method, learner, env)} \N{MINUS SIGN} {label(reference, learner, env)}"
+        for method, reference in zip(pairs["method"], pairs["reference"], strict=True)
+    ]
+    columns = [names, pairs["seeds"].map(str)]
+    for name in ("mean", "cvar"):
+        columns += [_cells(pairs, f"{name}_gain"), pairs[f"{name}_p"].map(_p_value)]
+    notes = [
+        "Mean over seeds (95 % bootstrap interval) ± standard error; p of no difference by "
+        "Wilcoxon's signed-rank test, two-sided, not corrected for the number of pairs."
+    ]
+    head = ["methods", "seeds", "mean return", "p", "CVaR", "p"]
+    return Sheet(title, head, [list(row) for row in zip(*columns, strict=True)], notes)
+
+
+def _p_value(p: float) -> str:
+    if not np.isfinite(p):
+        return ""
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def _cells(summary: pd.DataFrame, quantity: str) -> list[str]:
     """``−0.253 (−0.261, −0.243) ± 0.005`` for every method; empty where nothing is known."""
     table = summary[_columns(quantity)]
     size = table[quantity].abs().max()
-    digits = 3 if size < 10 else 1 if size < 1000 else 0
+    digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     cells = []
     for mean, low, high, error in table.itertuples(index=False, name=None):
         text = f"{mean:z.{digits}f}" if np.isfinite(mean) else ""

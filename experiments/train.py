@@ -42,19 +42,21 @@ def main(argv: Sequence[str]) -> int:
     options = command.options
     name = _folder(options.name)
     chosen = [Run(env, command.experiment, seed, name) for seed in cli.distinct(options.seeds)]
+    if alphas := cli.swept(options.alphas):
+        chosen = [run.at_alpha(alpha) for alpha in alphas for run in chosen]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
     chosen, habits = _to_do(chosen, options), _habits(options)
     paths, seeds = [run.path(options.out) for run in chosen], [run.seed for run in chosen]
     step = None if options.overwrite else common_step(paths)
-    built = build(command.experiment)
+    built = build(chosen[0].experiment)
     session = Session(built, chosen, paths)
     print(report.plan(built, chosen, paths, step), flush=True)
     for run, path in zip(chosen, paths, strict=True):
         path.mkdir(parents=True, exist_ok=True)
         if step is None:
             runs.clear(path)
-        runs.write_config(path, run, seeds)
+        runs.write_config(path, run, seeds, session.alphas)
     _check_room(paths[0], built.state_bytes * len(seeds))
     again = shlex.join(word for word in argv if word not in ("--overwrite", "--no-overwrite"))
     try:
@@ -139,7 +141,7 @@ def _finish(session: Session, loop: Loop) -> None:
     experiment, view = built.experiment, PRESETS[session.runs[0].env].view
     test = testing.make_test(built, view, experiment.test_tasks)
     draw = built.paradigm.make_draw(built, view) if view else None
-    scores = []
+    scores: dict[float, list[testing.Score]] = {}
     for i, (run, path) in enumerate(zip(session.runs, session.paths, strict=True)):
         params, _ = loop.tested_agent(i)
         table = test(params, run.evaluation_seed).assign(seed=run.seed)
@@ -150,12 +152,14 @@ def _finish(session: Session, loop: Loop) -> None:
             picture = draw(params, run.evaluation_seed)
             style.save(picture, path / f"{built.paradigm.picture}.png")
         runs.write_whole(path / runs.TEST, table.to_csv(index=False))
-        phi = testing.final_phi(session.one(loop.state.sampler, i), experiment)
-        scores.append(testing.score(table, experiment.method.alpha, view, phi))
+        phi = testing.final_phi(session.one(loop.state.sampler, i), run.experiment)
+        alpha = run.experiment.method.alpha
+        scores.setdefault(alpha, []).append(testing.score(table, alpha, view, phi))
     tasks, seconds = experiment.test_tasks, time.perf_counter() - start
     agents = report.agent_words(experiment.tested_agent())
     print(f"\n{session.runs[0].label()}, test of {agents} on {tasks:,} tasks ({seconds:.0f} s)")
-    print(report.table(scores, experiment.method.alpha))
+    for alpha, group in scores.items():
+        print(*[f"\nalpha {alpha:g}"] * (len(scores) > 1), report.table(group, alpha), sep="\n")
 
 
 def _folder(name: str | None) -> str | None:

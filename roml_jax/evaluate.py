@@ -108,12 +108,12 @@ def sample_tasks(key: PRNGKey, env: TaskEnv | TaskData, n: int) -> Float[Array, 
     return env.family.sample(key, env.family.phi0, n)
 
 
-def evaluation_key(seed: int, purpose: Purpose) -> PRNGKey:
+def evaluation_key(seed: int, purpose: str) -> PRNGKey:
     """A key for validation or test that no training key is derived from.
 
     Args:
       seed: of the run, or of the tasks that several runs are to share.
-      purpose: what the tasks are for.
+      purpose: a ``Purpose``, what the tasks are for.
     """
     salt = {"validation": 1, "test": 2}[purpose]
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(0x524F4D4C), salt), seed)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 Select: TypeAlias = Callable[[Array], Array]
 Alpha: TypeAlias = float | int | Float[Array, ""]  # in (0, 1]; may be traced, to be swept
 
-_SLACK = 1e-6  # part of alpha * N that float32 may add by rounding, which makes no task
+_SLACK = 2e-7  # part of alpha * N that float32 may add by rounding, which makes no task
 
 
 def check_alpha(alpha: Alpha) -> Alpha:
@@ -41,7 +41,7 @@ def tail_size(n: int, alpha: Alpha) -> int | Int[Array, ""]:
 
     Returns:
       An integer in ``1 … n``, an array if ``alpha`` is one. The product is rounded to nine
-      decimals first (by a millionth of it for an array), so that 7 % of 100 tasks are 7,
+      decimals first (lowered by 2e-7 of it for an array), so that 7 % of 100 tasks are 7,
       although ``0.07 * 100 > 7`` in floating point.
 
     Raises:

@@ -64,7 +64,7 @@ class _Regressor(nn.Module):
     shape: tuple[int, ...]  # of one label
 
     @nn.compact
-    def __call__(self, x: Float[Array, "N *rest"]) -> Float[Array, "N *rest"]:
+    def __call__(self, x: Float[Array, "N *inner"]) -> Float[Array, "N *outer"]:
         hidden = MLP(self.layers, ACTIVATIONS[self.activation])(x.reshape(x.shape[0], -1))
         return Linear(math.prod(self.shape))(hidden).reshape(x.shape[0], *self.shape)
 

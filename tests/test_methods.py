@@ -68,3 +68,29 @@ def test_wrong_values():
         methods.roml(FAMILY, 0.1, beta=2.0)
     with pytest.raises(ValueError, match="phi"):
         methods.oracle(FAMILY, 0.1, [0.1, 0.2])
+
+
+@pytest.mark.parametrize("name", ["baseline", "cvar_ml", "roml", "naive", "oracle"])
+def test_alpha_can_be_swept_in_one_program(name):
+    extra = {"naive": {"pool": 16}, "oracle": {"phi": [0.3]}, "roml": {"batch": 32, "nu": 0.0}}
+
+    def run(alpha):
+        sampler, select = getattr(methods, name)(FAMILY, alpha, **extra.get(name, {}))
+
+        def step(state, key):
+            key_sample, key_update = jax.random.split(key)
+            draw = sampler.sample(key_sample, state, 16)
+            returns = -draw.tasks[:, 0]
+            state, info = sampler.update(key_update, state, draw, returns)
+            return state, (info["phi"], select(returns).sum(), info["reference_cvar"])
+
+        keys = jax.random.split(jax.random.key(0), 8)
+        return jax.lax.scan(step, sampler.init(), keys)[1]
+
+    alphas = [0.05, 0.25, 1.0]
+    with jax.debug_key_reuse(False):  # wrongly finds a reuse in a scan over keys under vmap
+        swept = jax.jit(jax.vmap(run))(jnp.array(alphas))
+    for i, alpha in enumerate(alphas):
+        alone = jax.jit(lambda alpha=alpha: run(alpha))()
+        for ours, theirs in zip(swept, alone, strict=True):
+            np.testing.assert_allclose(ours[i], theirs, rtol=1e-4, atol=1e-6)

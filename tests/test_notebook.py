@@ -1,8 +1,9 @@
-"""The notebook runs at toy size, and is stored as the project wants it."""
+"""The notebooks run at toy size, and are stored as the project wants them."""
 
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "experiments/notebooks/khazad_dum.ipynb"
-CELLS = json.loads(NOTEBOOK.read_text())["cells"]
-SOURCES = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
+NOTEBOOKS = sorted((ROOT / "experiments/notebooks").glob("*.ipynb"))
 
-# Runs the cells as a notebook does, in one namespace, and then says what came of it.
+# Runs the cells as a notebook does, in one namespace; what came of them, each has a part to tell.
 DRIVER = """
 import json, subprocess, sys
 import jax, numpy as np
@@ -26,16 +25,41 @@ sources = json.load(sys.stdin)
 subprocess.run = None  # nothing is to be installed
 shown = []
 scope = {"__name__": "notebook", "display": shown.append}
-for i, source in enumerate(sources):
-    exec(compile(source, f"cell {i}", "exec"), scope)
+
+
+def run(after=lambda: None):
+    for i, source in enumerate(sources):
+        exec(compile(source, f"cell {i}", "exec"), scope)
+        after()
+
+
+def figures():
+    pyplot = scope["plt"]
+    drawn = [pyplot.figure(number) for number in pyplot.get_fignums()]
+    return {
+        "maps": [isinstance(figure, Figure) and len(figure.axes) for figure in shown],
+        "lines": [sum(len(ax.lines) + len(ax.collections) + len(ax.patches) for ax in figure.axes)
+                  for figure in drawn],
+    }
+
+
+def tell(report):
+    print("REPORT " + json.dumps(report | figures()))
+
+"""
+
+KHAZAD_DUM = """
+copy = lambda: jax.tree.leaves(scope["learner"].params(scope["state"].learner))
+
+
+def keep_first():
     if "state" in scope and "first" not in scope:
-        copy = lambda: jax.tree.leaves(scope["learner"].params(scope["state"].learner))
         scope["first"] = jax.tree.map(np.array, copy())
 
-pyplot = scope["plt"]
-drawn = [pyplot.figure(number) for number in pyplot.get_fignums()]
+
+run(keep_first)
 changed = [bool((np.array(a) != b).any()) for a, b in zip(copy(), scope["first"])]
-report = {
+tell({
     "step": int(scope["state"].step),
     "steps": scope["steps"],
     "history": scope["history"],
@@ -44,23 +68,41 @@ report = {
     "means": [float(scope[name].mean()) for name in ("untrained_returns", "trained_returns")],
     "courses": [[alpha, float(phi[-30:].mean())] for alpha, phi in scope["courses"].items()],
     "walls": [[float(x) for x in wall] for wall in scope["walls"].values()],
-    "maps": [isinstance(figure, Figure) and len(figure.axes) for figure in shown],
-    "lines": [sum(len(ax.lines) + len(ax.collections) + len(ax.patches) for ax in figure.axes)
-              for figure in drawn],
-}
-print("REPORT " + json.dumps(report))
+})
+"""
+
+SINE = """
+run()
+numbers = lambda tree: jax.tree.map(lambda x: np.asarray(x).tolist(), tree)
+untrained = scope["train"](scope["learner"], scope["algorithms"]["MAML"], 0)
+changed = lambda params: jax.tree.map(lambda a, b: bool((a != b).any()), params, untrained)
+tell({
+    "changed": {name: jax.tree.leaves(changed(p)) for name, p in scope["trained"].items()},
+    "phis": numbers(scope["phis"]),
+    "curves": numbers(scope["curves"]),
+    "alphas": numbers(scope["alphas"]),
+    "sweep": numbers(scope["sweep"]),
+    "own": numbers(scope["own_losses"]),
+    "lifted": numbers(list(scope["lifted"].values())),
+    "gradient": numbers(scope["gradient"]),
+})
 """
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """What came of running the cells."""
+def cells(path):
+    """The cells of a notebook, and the sources of those with code."""
+    found = json.loads(path.read_text())["cells"]
+    return found, ["".join(cell["source"]) for cell in found if cell["cell_type"] == "code"]
+
+
+def run_cells(name, script, folder):
+    """What came of running the cells of a notebook."""
     toy = {"ROML_JAX_TOY": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER],
-        input=json.dumps(SOURCES),
+        [sys.executable, "-c", DRIVER + script],
+        input=json.dumps(cells(ROOT / f"experiments/notebooks/{name}.ipynb")[1]),
         env=os.environ | toy,
-        cwd=tmp_path_factory.mktemp("notebook"),
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=600,
@@ -68,6 +110,14 @@ def report(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("REPORT ")[2])
+
+
+# ------------------------------------------------------------------ Khazad-Dum
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return run_cells("khazad_dum", KHAZAD_DUM, tmp_path_factory.mktemp("notebook"))
 
 
 def test_it_trains(report):
@@ -100,26 +150,90 @@ def test_own_loop_finds_both_walls(report):
     assert robust_tail < tail and robust_mean > mean
 
 
+# ------------------------------------------------------------------ sine regression
+
+
+@pytest.fixture(scope="module")
+def sine(tmp_path_factory):
+    return run_cells("sine", SINE, tmp_path_factory.mktemp("notebook"))
+
+
+def test_sine_trains_each_method(sine):
+    assert sine["changed"].keys() == {"MAML", "CVaR-ML", "RoML"}
+    assert all(changed and all(changed) for changed in sine["changed"].values())
+
+
+def test_sine_only_roml_moves_its_tasks(sine):
+    for name in ("MAML", "CVaR-ML"):
+        assert sine["phis"][name] == [[0.5] * 3] * 40
+    course = sine["phis"]["RoML"]
+    assert course[0] == [0.5] * 3 and len(course) == 40
+    assert course[-1][0] > 0.7  # to high amplitudes
+
+
+def test_sine_losses_in_the_course_of_adaptation(sine):
+    assert sine["curves"].keys() == {"MAML", "CVaR-ML", "RoML"}
+    for means, tails in sine["curves"].values():
+        assert len(means) == len(tails) == 6
+        assert all(tail > mean for mean, tail in zip(means, tails, strict=True))
+        assert means[1] < means[0]  # the step that was trained helps
+
+
+def test_sine_sweep_has_a_point_for_each_alpha(sine):
+    points = sine["sweep"]
+    assert len(points) == len(sine["alphas"]) == 5
+    assert all(tail > mean for mean, tail in points)
+    assert points[0] != points[-1]  # alpha has come through
+
+
+def test_sine_own_tasks_are_learned(sine):
+    own = sine["own"]
+    assert own.keys() == {"untrained", "MAML", "RoML"}
+    for name in ("MAML", "RoML"):
+        assert all(
+            after < before for after, before in zip(own[name], own["untrained"], strict=True)
+        )
+    assert sine["lifted"] == sorted(sine["lifted"], reverse=True)  # more steps, less loss
+    assert all(math.isfinite(slope) and slope for slope in sine["gradient"].values())
+
+
+def test_sine_draws(sine):
+    assert sine["maps"] == [9, 9]  # amplitudes by frequencies, for two methods
+    assert sine["lines"] == [6, 4, 6]  # CVaR and mean by method; phi; a point for each alpha
+
+
 # ------------------------------------------------------------------ the file
 
 
-def test_format():
-    notebook = json.loads(NOTEBOOK.read_text())
-    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
-    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
-    ids = [cell["id"] for cell in CELLS]
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def test_format(notebook):
+    stored = json.loads(notebook.read_text())
+    assert (stored["nbformat"], stored["nbformat_minor"]) == (4, 5)
+    assert stored["metadata"]["kernelspec"]["name"] == "python3"
+    ids = [cell["id"] for cell in stored["cells"]]
     assert len(set(ids)) == len(ids) and all(ids)
 
 
-def test_no_outputs_are_stored():
-    code = [cell for cell in CELLS if cell["cell_type"] == "code"]
+def test_no_outputs_are_stored(notebook):
+    code = [cell for cell in cells(notebook)[0] if cell["cell_type"] == "code"]
     assert code and all(not cell["outputs"] and not cell["execution_count"] for cell in code)
 
 
-def test_badge_opens_the_repository_that_is_installed():
+def test_badge_opens_the_repository_that_is_installed(notebook):
+    found, sources = cells(notebook)
     scope: dict = {}
-    line = next(line for line in SOURCES[0].splitlines() if line.startswith("REPOSITORY"))
+    line = next(line for line in sources[0].splitlines() if line.startswith("REPOSITORY"))
     exec(line, scope)
-    path = NOTEBOOK.relative_to(ROOT).as_posix()
+    path = notebook.relative_to(ROOT).as_posix()
     url = f"https://colab.research.google.com/github/{scope['REPOSITORY']}/blob/main/{path}"
-    assert url in "".join(CELLS[0]["source"])
+    assert url in "".join(found[0]["source"])
+
+
+def test_links_lead_to_files(notebook):
+    text = "".join("".join(cell["source"]) for cell in cells(notebook)[0])
+    links = re.findall(r"\]\((\.\./[^)#]+)", text)
+    assert links and all((notebook.parent / link).is_file() for link in links)

@@ -108,3 +108,41 @@ def test_jit_vmap_grad_and_dtypes(x64):
         np.testing.assert_allclose(value, jnp.where(mask, returns, 0).sum(axis=1) / 2, rtol=1e-5)
         grad = jax.grad(lambda r: cvar(r, 0.25))(returns[0])
         np.testing.assert_allclose(grad, mask[0] / 2)
+
+
+# ------------------------------------------------------------------ a level that is swept
+
+
+@pytest.mark.parametrize("n", [1, 3, 20, 100, 1000, 65_536])
+def test_a_traced_level_marks_the_same_tasks(n):
+    alphas = [*np.linspace(0.01, 1, 100).round(2).tolist(), 0.001, 1 / 3, 1e-7]
+    sizes = jax.jit(jax.vmap(lambda alpha: risk.tail_size(n, alpha)))(jnp.array(alphas))
+    assert sizes.tolist() == [risk.tail_size(n, alpha) for alpha in alphas]
+    assert sizes.dtype == jnp.int32
+
+
+def test_a_traced_level_gives_the_same_numbers():
+    rng = np.random.default_rng(0)
+    returns = jnp.asarray(rng.normal(size=60).round(1), jnp.float32)  # with ties
+    weights = jnp.asarray(rng.uniform(size=60), jnp.float32)
+    alphas = [0.01, 0.05, 0.1, 0.3, 0.5, 1.0]
+
+    @jax.jit
+    @jax.vmap
+    def swept(alpha):
+        mask = risk.tail(alpha)(returns)
+        return mask, risk.cvar(returns, alpha), risk.weighted_cvar(returns, weights, alpha)
+
+    masks, tails, weighted = swept(jnp.array(alphas))
+    for i, alpha in enumerate(alphas):
+        np.testing.assert_array_equal(masks[i], tail_mask(returns, alpha))
+        np.testing.assert_allclose(tails[i], cvar(returns, alpha), rtol=1e-5)
+        np.testing.assert_allclose(weighted[i], weighted_cvar(returns, weights, alpha), rtol=1e-5)
+    nan = returns.at[7].set(jnp.nan)
+    assert jnp.isnan(jax.jit(risk.cvar)(nan, 0.05)) and jax.jit(risk.tail_mask)(nan, 0.01)[7]
+
+
+def test_an_array_is_a_level_like_any_other():
+    assert risk.tail_size(20, jnp.array(0.05)) == 1  # 0.05 is 0.05000000074 in float32
+    with pytest.raises(ValueError, match=r"alpha=2.0"):
+        risk.tail(jnp.array(2.0))

@@ -7,6 +7,7 @@ import pytest
 
 from roml_jax import methods
 from roml_jax.learners.belief import BeliefConfig
+from roml_jax.learners.maml import MAMLConfig, maml
 from roml_jax.learners.policy import PolicyConfig
 from roml_jax.learners.ppo import PPOConfig, ppo
 from roml_jax.learners.varibad import VariBADConfig, varibad
@@ -30,10 +31,24 @@ BELIEF = BeliefConfig(
     buffer_size=8,
 )
 B = 4
+
+
+class Arms:
+    """Supervised tasks with the same task distribution: the label is the arm times the input."""
+
+    family = FAMILY
+
+    def sample_batch(self, key, task, n):
+        x = jax.random.normal(key, (n,))
+        return x, task[0] * x
+
+
 LEARNERS = {
     "ppo": lambda: ppo(ENV, PPOConfig(B, policy=POLICY)),
     "varibad": lambda: varibad(ENV, VariBADConfig(B, 0, policy=POLICY, belief=BELIEF)),
+    "maml": lambda: maml(Arms(), MAMLConfig(B, support=2, query=4, layers=(3,))),
 }
+LOSSES = {"maml": {"outer_loss", "grad_norm"}}
 METHODS = {
     "baseline": lambda: methods.baseline(FAMILY, 0.5),
     "cvar_ml": lambda: methods.cvar_ml(FAMILY, 0.5),
@@ -44,9 +59,14 @@ METHODS = {
 
 
 @pytest.fixture(scope="module", params=LEARNERS)
-def learner(request, module_traces):
+def learner_name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def learner(learner_name, module_traces):
     """A learner whose functions are compiled once for all methods."""
-    made = LEARNERS[request.param]()
+    made = LEARNERS[learner_name]()
     jitted = {
         name: jax.jit(module_traces(name, getattr(made, name)))
         for name in ("init", "collect", "update")
@@ -72,7 +92,7 @@ def module_traces():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_contract_of_every_method_on_every_learner(name, learner, module_traces):
+def test_contract_of_every_method_on_every_learner(name, learner, learner_name, module_traces):
     init, step = make_train(learner, METHODS[name]())
     state = init(jax.random.key(0))
     assert isinstance(state, TrainState) and isinstance(learner, Learner)
@@ -84,15 +104,16 @@ def test_contract_of_every_method_on_every_learner(name, learner, module_traces)
         assert state.step == i + 1
         assert not jnp.array_equal(jax.random.key_data(before.key), jax.random.key_data(state.key))
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(learner.params(state.learner)))
-        expected = {"return_mean", "phi", "sample_mean", "policy_loss", "value_loss", "entropy"}
-        assert expected <= metrics.keys()
+        losses = LOSSES.get(learner_name, {"policy_loss", "value_loss", "entropy"})
+        assert {"return_mean", "phi", "sample_mean", *losses} <= metrics.keys()
         for key, value in metrics.items():
             replayed = name == "naive" and i == 2 and key.startswith("reference_")
             assert np.isfinite(value).all() or replayed, key
-        assert 0 <= metrics["return_mean"] <= 3
+        assert (-9 if learner_name == "maml" else 0) <= metrics["return_mean"] <= 3
         seen.append(jax.tree.map(describe, metrics))
     assert seen[0] == seen[1] == seen[2]
-    assert state.learner.frames == 3 * learner.frames_per_step == 3 * B * 6
+    assert learner.frames_per_step == B * 6
+    assert getattr(state.learner, "frames", 3 * B * 6) == 3 * B * 6
     # Compiled once, for all steps and all methods: state comes back as it went in.
     assert module_traces.counts == {"init": 1, "collect": 1, "update": 1}
 

@@ -334,11 +334,12 @@ def test_tables_for_people(tmp_path):
     missing = {"baseline": [], "roml": [0, 4], "roml:alpha=0.05": [2]}
     text = tables.write(tmp_path, results(), missing)
     assert text == (tmp_path / "table.md").read_text()
-    first, second = text.split("\n\n## ")
+    first, pairs, second = text.split("\n\n## ")
+    assert pairs.startswith("khazad-dum: differences, seed by seed")
     assert "khazad-dum: test returns" in first and second.startswith(
         "khazad-dum: mean return by rain"
     )
-    for part, methods in ((first, 3), (second, 3)):
+    for part, methods in ((first, 3), (pairs, 1), (second, 3)):
         lines = [line for line in part.splitlines() if line.startswith("|")]
         assert len(lines) == methods + 2 and len(set(map(len, lines))) == 1
         assert len({line.count("|") for line in lines}) == 1
@@ -374,14 +375,73 @@ def test_latex_is_escaped(tmp_path):
     tables.write(tmp_path, results(hard), {"roml": [5]})
     text = (tmp_path / "table.tex").read_text()
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 2 * 5
+    assert len(rows) == 5 + (1 + 3) + 5  # four methods, three pairs of the same alpha
     counts = [row.replace(r"\&", "").count("&") for row in rows]
     specs = [line.split("{")[2].strip("}") for line in text.splitlines() if "begin{tab" in line]
-    assert [len(specs[0]) - 1] * 5 + [len(specs[1]) - 1] * 5 == counts
+    lengths = [len(spec) - 1 for spec in specs]
+    assert [lengths[0]] * 5 + [lengths[1]] * 4 + [lengths[2]] * 5 == counts
     assert (
         r"policy.unselected=50\%\_\{a\}\&\#\$\textasciitilde{}\textasciicircum{}\textbackslash{}$<$"
     ) in text
     assert "(95 \\% bootstrap interval) $\\pm$ standard" in text and "$-$0.500" in text
     body = text.split("\n", 1)[1]
     assert body.isascii() and "%" not in body.replace(r"\%", "")
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+
+
+# ------------------------------------------------------------------ pairs and levels
+
+
+def test_pairs_by_hand(tmp_path):
+    rng = np.random.default_rng(0)
+    means = {"baseline": dict(enumerate(rng.normal(size=9)))}
+    means["roml"] = {seed: value + 0.1 * (seed + 1) for seed, value in means["baseline"].items()}
+    means["cvar-ml"] = {seed: rng.normal() for seed in range(4, 12)}
+    means["roml:alpha=0.05"] = {seed: 0.0 for seed in range(9)}
+    tables.write(tmp_path, results(means), {})
+    pairs = pd.read_csv(tmp_path / "pairs.csv").set_index(["method", "reference"])
+    assert list(pairs.index) == [
+        ("roml", "baseline"), ("cvar-ml", "baseline"), ("cvar-ml", "roml"),
+    ]  # fmt: skip
+    first = pairs.loc[("roml", "baseline")]
+    assert first["seeds"] == 9 and first["mean_gain"] == pytest.approx(0.5)
+    assert first["cvar_gain"] == pytest.approx(1.0)
+    assert first["mean_p"] == pytest.approx(2 / 2**9)  # all nine ranks are positive
+    both = [5, 6, 7, 8, 4]
+    second = pairs.loc[("cvar-ml", "baseline")]
+    gain = np.mean([means["cvar-ml"][s] - means["baseline"][s] for s in both])
+    assert second["seeds"] == 5 and second["mean_gain"] == pytest.approx(gain, rel=1e-5)
+    assert np.isnan(second["mean_p"])  # five seeds can never tell
+    text = (tmp_path / "table.md").read_text()
+    assert f"| RoML {MINUS} VariBAD    | 9 " in text and "| 0.0039 |" in text
+
+
+def test_p_values_in_words():
+    words = [tables._p_value(p) for p in (float("nan"), 0.5, 0.0123, 1e-5)]
+    assert words == ["", "0.5", "0.012", "< 0.0001"]
+
+
+def test_levels_are_compared_where_alpha_differs(tmp_path):
+    risk = [
+        {"method": method, "seed": seed, "steps": steps, "alpha": level, "cvar": seed - 1 / level}
+        for method, seed in (("roml", 0), ("roml", 1), ("roml:alpha=0.05", 0))
+        for level in (0.1, 1.0)
+        for steps in (np.nan, 3.0)
+    ]
+    means = {"roml": {0: -1.0, 1: -2.0}, "roml:alpha=0.05": {0: -3.0}}
+    found = results(means)._replace(risk=pd.DataFrame(risk))
+    table = tables.summarize(found).set_index("method")
+    assert list(table["cvar_at_0.1"]) == [-9.5, -10.0] and list(table["cvar_at_1"]) == [-0.5, -1.0]
+    assert "CVaR of the test returns by level" in tables.write(tmp_path, found, {})
+    alone = found._replace(runs=found.runs[found.runs["method"] == "roml"])
+    assert "by level" not in tables.write(tmp_path, alone, {})
+
+
+def test_which_agents_were_tested():
+    runs = results().runs
+    assert compact.tested_words(runs) == "final agents"
+    best = runs.assign(tested="best-cvar")
+    assert compact.tested_words(best) == "agents of the best validation CVaR"
+    mixed = best.assign(tested=best["tested"].where(best["method"] != "baseline", "best-mean"))
+    told = "agents of the best validation (VariBAD: mean; RoML, RoML, alpha=0.05: CVaR)"
+    assert compact.tested_words(mixed) == told

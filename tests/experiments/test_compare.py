@@ -18,7 +18,8 @@ from experiments.config import UserError
 from experiments.intervals import bootstrap
 from tests.experiments.conftest import TINY
 
-NAMES = [*(f"{name}.csv" for name in compact.Results._fields), "table.csv", "table.md", "table.tex"]
+NAMES = [*(f"{name}.csv" for name in compact.Results._fields), "pairs.csv"]
+NAMES += ["table.csv", "table.md", "table.tex"]
 SEEDS = ["--seeds", "1", "5"]
 
 

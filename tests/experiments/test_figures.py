@@ -127,9 +127,11 @@ def test_the_command_writes_and_names_every_file(folder, tmp_path, capsys):
     assert run(folder, tmp_path) == 0
     out = tmp_path / "khazad-dum"
     names = ("learning", "episodes", "test", "sampler", "paths", "ranges")
-    files = [f"{name}.{kind}" for name in names for kind in ("png", "pdf")] + ["captions.md"]
+    files = [f"{name}.{kind}" for name in names for kind in ("png", "pdf")]
+    files += ["captions.md", "table.md"]
     assert capsys.readouterr().out.split() == [str(out / file) for file in files]
-    assert {file.name for file in out.iterdir()} == set(files)
+    others = {"table.csv", "table.tex", "pairs.csv"}
+    assert {file.name for file in out.iterdir()} == {*files, *others}
     captions = (out / "captions.md").read_text()
     assert all(f"**{name}.**" in captions for name in names) and "Student's t" in captions
     for name in names:
@@ -144,7 +146,7 @@ def test_a_subset_keeps_order_and_looks(folder, tmp_path, capsys):
     assert run(folder, tmp_path, *words) == 0
     told = capsys.readouterr().out.splitlines()
     assert "sampler: left out, no method here has a course of a task sampler" in told
-    assert not (tmp_path / "khazad-dum" / "sampler.png").exists() and len(told) == 7
+    assert not (tmp_path / "khazad-dum" / "sampler.png").exists() and len(told) == 8
     whole, part = (draw("test", methods=m).axes[0] for m in ([], [VARIANT, "baseline"]))
     ticks = [label.get_text().split(",")[0] for label in part.get_yticklabels()]
     assert ticks == ["VariBAD", "CVaR-ML"]
@@ -215,7 +217,8 @@ def test_missing_parts_leave_out_their_figures_only(tmp_path, capsys):
         "episodes", "sampler", "paths", "ranges",
     ]  # fmt: skip
     written = {file.name for file in (tmp_path / "out" / "khazad-dum").iterdir()}
-    assert written == {"learning.pdf", "test.pdf", "captions.md"}
+    words = {"captions.md", "table.md", "table.tex", "table.csv", "pairs.csv"}
+    assert written == {"learning.pdf", "test.pdf", *words}
 
 
 def test_an_environment_without_a_map(monkeypatch):
