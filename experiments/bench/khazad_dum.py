@@ -11,11 +11,9 @@ The parts are compiled and timed apart, so they need not add up to the step.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from experiments.bench.timing import best, device_name, keep
 
 TASKS = (32, 128, 1024, 4096)
 SEEDS = (1, 4, 16)
@@ -53,16 +53,7 @@ def main(argv: list[str] | None = None) -> None:
                 rows.append(row)
                 _print(row)
                 if args.out:
-                    _keep(args.out, rows)
-
-
-def _keep(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes all rows so far."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+                    keep(args.out, rows)
 
 
 def measure(tasks: int, seeds: int) -> dict[str, Any]:
@@ -101,7 +92,7 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
         state = compiled(state)
         return state.step
 
-    step_s = _best(advance) / repeats
+    step_s = best(advance) / repeats
     peak_gib = _peak_gib(jax.devices()[0])  # of training, before the parts are timed
 
     def collect(key: Any, learner_state: Any) -> Any:
@@ -128,7 +119,7 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
 
         run = jax.jit(lambda keys, args: jax.lax.map(lambda key: once(key, args), keys))
         repeated = jax.random.split(jax.random.key(1), repeats)
-        return _best(lambda: run(repeated, args)) / repeats
+        return best(lambda: run(repeated, args)) / repeats
 
     data = jax.jit(jax.vmap(collect))(keys, state.learner)
     parts = {
@@ -146,22 +137,9 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
         **{name: round(seconds * 1e3, 2) for name, seconds in parts.items()},
         "compile_s": round(compile_s, 1),
         "peak_gib": round(peak_gib, 2),
-        "device": _device_name(jax.devices()[0]),
+        "device": device_name(jax.devices()[0]),
         "jax": jax.__version__,
     }
-
-
-def _best(run: Callable[[], Any]) -> float:
-    """Least wall time in seconds of some runs, up to four or 20 s, after one to warm up."""
-    import jax
-
-    jax.block_until_ready(run())
-    times: list[float] = []
-    while len(times) < 4 and sum(times) < 20:
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def _in_a_process(tasks: int, seeds: int, memory_gib: float) -> dict[str, Any] | None:
@@ -204,13 +182,6 @@ def _peak_gib(device: Any) -> float:
     if stats and "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"] / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _device_name(device: Any) -> str:
-    if device.platform != "cpu":
-        return str(device.device_kind)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()} CPU, {cores} cores"
 
 
 if __name__ == "__main__":
