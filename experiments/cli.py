@@ -65,8 +65,9 @@ def swept(alphas: tuple[float, ...]) -> tuple[float, ...]:
     Raises:
       UserError: otherwise.
     """
-    if len(set(alphas)) < len(alphas) or not all(0 < alpha <= 1 for alpha in alphas):
-        told = " ".join(f"{alpha:g}" for alpha in alphas)
+    names = [f"{alpha:g}" for alpha in alphas]  # of folders, so they must differ
+    if len(set(names)) < len(names) or not all(0 < alpha <= 1 for alpha in alphas):
+        told = " ".join(names)
         raise UserError(f"--alphas are different fractions of worst tasks, in (0, 1]; got {told}")
     return alphas
 

@@ -17,12 +17,11 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.timing import best, device_name, keep
+from experiments.bench.timing import best, device_name, keep, time_steps
 
 TASKS = (32, 128, 1024, 4096)
 SEEDS = (1, 4, 16)
@@ -80,19 +79,7 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
     repeats = max(1, min(10, 400 // (tasks * seeds // 32)))
     state = jax.jit(jax.vmap(init))(keys)
 
-    def run_steps(state: Any) -> Any:
-        return jax.lax.fori_loop(0, repeats, lambda _, s: jax.vmap(step)(s)[0], state)
-
-    start = time.perf_counter()
-    compiled = jax.jit(run_steps, donate_argnums=0).lower(state).compile()
-    compile_s = time.perf_counter() - start
-
-    def advance() -> Any:
-        nonlocal state
-        state = compiled(state)
-        return state.step
-
-    step_s = best(advance) / repeats
+    step_s, compile_s, state = time_steps(step, state, repeats)
     peak_gib = _peak_gib(jax.devices()[0])  # of training, before the parts are timed
 
     def collect(key: Any, learner_state: Any) -> Any:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments.bench.timing import best, device_name, keep
+from experiments.bench.timing import device_name, keep, time_steps
 from experiments.config import build
 from experiments.presets import PRESETS
 
@@ -48,20 +47,7 @@ def measure(method: Any, seeds: int) -> dict[str, Any]:
     chosen = dataclasses.replace(experiment.method, name=method)
     built = build(dataclasses.replace(experiment, method=chosen))
     state = jax.jit(jax.vmap(built.init))(jax.random.split(jax.random.key(0), seeds))
-
-    def run_steps(state: Any) -> Any:
-        return jax.lax.fori_loop(0, REPEATS, lambda _, s: jax.vmap(built.step)(s)[0], state)
-
-    start = time.perf_counter()
-    compiled = jax.jit(run_steps, donate_argnums=0).lower(state).compile()
-    compile_s = time.perf_counter() - start
-
-    def advance() -> Any:
-        nonlocal state
-        state = compiled(state)
-        return state.step
-
-    step_s = best(advance) / REPEATS
+    step_s, compile_s, _ = time_steps(built.step, state, REPEATS)
     return {
         "method": method,
         "seeds": seeds,
