@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +18,6 @@ from experiments import (
     compare,
     evaluate,
     figures,
-    paradigms,
     runs,
     train,
 )
@@ -27,7 +25,7 @@ from experiments.config import build
 from experiments.device import saved_shape
 from experiments.figure_parts import NotConcernedError, NothingToDrawError
 from experiments.presets import PRESETS
-from roml_jax.evaluate import evaluation_key
+from roml_jax.evaluate import evaluate_adaptation, evaluation_key, sample_tasks
 from tests.experiments.test_figures import line, make_results
 from tests.experiments.test_run import stop_at
 
@@ -120,13 +118,39 @@ def test_the_agent_of_the_best_validation_is_tested(two):
     values = metrics(path)["validation_cvar"].dropna()
     assert best.value == np.float32(values.max())
     assert best.step == values.index[values == values.max()][-1]
-    test = paradigms.SUPERVISED.evaluate(built, "test")
     table = pd.read_csv(path / "test.csv")
-    tasks = jnp.asarray(table[["task_0", "task_1", "task_2"]].to_numpy(np.float32))
-    seed = PRESETS["sine"].experiment.evaluation_seed
-    key = jax.random.split(evaluation_key(seed, "test"))[1]
-    result = jax.jit(test)(key, best.agent[0], tasks)
+    result = restated(built, best.agent[0], "test", TASKS, query=4)
     np.testing.assert_allclose(result.returns, table["return"], rtol=1e-4)
+    np.testing.assert_allclose(result.tasks[:, 0], table["task_0"], rtol=1e-5)
+    for name in COURSE:
+        np.testing.assert_allclose(result.info[name][0], table[name], rtol=1e-4)
+
+
+def test_validation_is_on_as_many_examples_as_training(two):
+    path = two / "seed-1"
+    built = build(runs.read_config(path).experiment)
+    params = built.learner.params(saved(path).state.learner)
+    returns = restated(built, params, "validation", 8, query=2).returns
+    row = metrics(path).iloc[-1]
+    np.testing.assert_allclose(returns.mean(), row["validation_mean"], rtol=1e-4)
+    np.testing.assert_allclose(np.sort(returns)[:2].mean(), row["validation_cvar"], rtol=1e-4)
+
+
+def restated(built, params, purpose, n, query):
+    """The evaluation of an agent, with the sizes of the tiny run."""
+    seed = PRESETS["sine"].experiment.evaluation_seed
+    task_key, key = jax.random.split(evaluation_key(seed, purpose))
+    sizes = {"support": 3, "query": query, "inner_steps": 1, "most_steps": 2}
+    return jax.jit(
+        lambda params: evaluate_adaptation(
+            key,
+            built.env,
+            built.learner.agent,
+            params,
+            sample_tasks(task_key, built.env, n),
+            **sizes,
+        )
+    )(params)
 
 
 def test_baseline_aims_at_the_mean():
@@ -208,6 +232,8 @@ def test_a_sweep_is_its_runs_side_by_side(swept, two):
         assert runs.read_config(whole).experiment.method.alpha == 1
         ours, alone = metrics(quarter), metrics(two / seed)
         pd.testing.assert_frame_equal(ours, alone, rtol=1e-3, atol=1e-4)
+        phi = [table["phi_phi_amplitude"].iloc[-1] for table in (ours, metrics(whole))]
+        assert phi[0] > phi[1] + 0.1  # fitted to the worst quarter, and to all tasks
         assert not np.allclose(metrics(whole)["validation_cvar"].dropna(),
                                ours["validation_cvar"].dropna())  # fmt: skip
         mean, tail = (metrics(whole)[f"validation_{name}"].dropna() for name in ("mean", "cvar"))
