@@ -109,6 +109,7 @@ def frontier(results: Results, comparison: Comparison) -> Drawn:
             ax.plot(interval(tail.to_numpy()), [points[-1][1]] * 2, **cross)
             ax.plot([points[-1][0]] * 2, interval(mean.to_numpy()), **cross)
             words: dict[str, Any] = {"textcoords": "offset points", "color": style.ink(look.color)}
+            words["bbox"] = {"fc": "white", "ec": "none", "pad": 0.3, "alpha": 0.8}
             text = f"{alphas[method.spec]:g}"
             ax.annotate(text, points[-1], (4, 4), fontsize=style.SMALL, **words)
         label = groups[name][0].name.partition(", alpha=")[0]
