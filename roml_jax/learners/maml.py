@@ -210,7 +210,7 @@ def maml(
         value, grads = jax.value_and_grad(outer)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"outer_loss": value, "grad_norm": optax.global_norm(grads)}
+        metrics = {"outer_loss": value, "grad_norm": optax.tree.norm(grads)}
         return MAMLState(params, opt_state), metrics
 
     agent = Predictor(adapt, model.apply, loss)
