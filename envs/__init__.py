@@ -8,6 +8,7 @@ An environment imports ``roml_jax``; ``roml_jax`` never imports an environment.
 from __future__ import annotations
 
 from .khazad_dum import KhazadDum
+from .mujoco import Ant, HalfCheetah, Humanoid
 from .sine import Sine
 
-__all__ = ["KhazadDum", "Sine"]
+__all__ = ["Ant", "HalfCheetah", "Humanoid", "KhazadDum", "Sine"]

@@ -151,7 +151,7 @@ class Experiment(Generic[E, L]):
         validation by mean, by CVaR, or by the one that the method aims at (best).
     """
 
-    env: E
+    env: Annotated[E, tyro.conf.arg(name="")]
     learner: Annotated[L, tyro.conf.arg(name="")]
     method: Annotated[MethodConfig, tyro.conf.arg(name="")]
     frames: Count = 8_000_000
@@ -174,7 +174,7 @@ class Experiment(Generic[E, L]):
 
 # ------------------------------------------------------------------ names and JSON
 
-_INLINED = ("experiment", "options", "learner", "method")  # no prefix on the command line
+_INLINED = ("experiment", "options", "env", "learner", "method")  # no prefix on the command line
 
 
 def learner_name(config: Any) -> str:

@@ -117,6 +117,11 @@ def ink(color: str) -> str:
 # ------------------------------------------------------------------ figures and files
 
 
+def shade(i: int, n: int) -> str:
+    """The i-th of n colours from dark to bright, for lines in an order."""
+    return to_hex(mpl.colormaps["viridis"](0.9 * i / max(n - 1, 1)))
+
+
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:

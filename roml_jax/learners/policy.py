@@ -264,7 +264,8 @@ def improve_policy(
       mask: ``[B]`` selected tasks.
 
     Returns:
-      The new state, and losses averaged over the minibatches.
+      The new state, and metrics: losses averaged over the minibatches, and ``terminated``,
+      the fraction of episodes that their task ended before the time limit.
 
     Reference: Schulman et al. (2017); Algorithm 1, line 8 for the mask.
     """
@@ -291,7 +292,8 @@ def improve_policy(
     new_state = PolicyState(
         params._replace(network=weights), opt_state, reward_moments, state.updates + 1
     )
-    return new_state, jax.tree.map(jnp.mean, metrics)
+    terminated = jnp.sum(data.terminated) / (data.episodes * data.terminated.shape[1])
+    return new_state, jax.tree.map(jnp.mean, metrics) | {"terminated": terminated}
 
 
 def minibatch_indices(

@@ -46,7 +46,7 @@ def test_a_config_of_another_version(tmp_path):
 def test_khazad_dum_has_the_published_settings():
     published = {
         "frames": 8_000_000, "num_tasks": 32, "warmup_frames": 5000,
-        "env.horizon": 32, "env.episodes": 4, "env.rain_mean": 0.1,
+        "horizon": 32, "episodes": 4, "rain_mean": 0.1,
         "method": "roml", "alpha": 0.01, "beta": 0.05, "nu": 0.2, "batch": 128,
         "soft_update": 0.5, "strict": True, "quantile": "population",
         "policy.discount": 0.999, "policy.gae_lambda": 0.9, "policy.epochs": 2,

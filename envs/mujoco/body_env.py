@@ -1,0 +1,177 @@
+"""What the three bodies share: tasks, physics, and what happens when physics breaks down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from roml_jax.checks import check_at_least, check_choice
+from roml_jax.types import Box, PRNGKey, TimeStep
+
+from .models import Body, load_model
+from .physics import ENGINES, EngineName, Model, Physics, PhysicsState, is_sound, make_physics
+from .tasks import DERIVED, Derived, Scale, apply_task, nominal, refresh
+
+FRAME_SKIP = 5  # physics steps per control step
+
+
+class BodyState(NamedTuple):
+    """What the next step needs to know."""
+
+    physics: PhysicsState
+    model: Model  # fields of the body that the task has changed
+    steps: Int[Array, ""]  # made in this episode
+
+
+@dataclass(frozen=True)
+class BodyEnv:
+    """A MuJoCo body whose task is hidden in its physics or in its reward.
+
+    No episode ends before the horizon, also after a fall, with one exception: a simulation
+    that diverges (infinite, NaN, or faster than anything real) ends at the last sound
+    state, with the return that it would get for staying down until the horizon. ``info``
+    then says ``diverged``; other worlds are not touched.
+
+    Attributes:
+      physics: the engine: auto, mjx, warp or mujoco, see ``envs.mujoco.physics``.
+      derived: what follows from a changed body: raw, consistent or original, see
+        ``envs.mujoco.tasks.refresh``.
+      legacy_inertia: capsules weigh what they weighed in MuJoCo 2.0.
+      contact_forces: compute the contact forces, which are zero in the original experiments.
+      horizon: H, control steps of an episode.
+      episodes: K, episodes of a meta-episode.
+    """
+
+    physics: EngineName = "auto"
+    derived: Derived = "raw"
+    legacy_inertia: bool = False
+    contact_forces: bool = False
+    horizon: int = 200
+    episodes: int = 2
+
+    body: ClassVar[Body]
+    seen: ClassVar[tuple[str, ...]] = ()  # fields of MjData that observations and rewards need
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        check_at_least(self, 1, "horizon", "episodes")
+        check_choice("physics", self.physics, ENGINES)
+        check_choice("derived", self.derived, DERIVED)
+        if self.derived == "original" and self.physics in ("mjx", "warp"):
+            raise ValueError(
+                "derived=original keeps contacts from being found, which only MuJoCo in C "
+                f"does: choose physics mujoco; got {self.physics}"
+            )
+
+    # ---------------------------------------------------------------- what a body says
+
+    @property
+    def changes(self) -> tuple[Scale, ...]:
+        """What the task does to the model."""
+        raise NotImplementedError
+
+    def start(self, key: PRNGKey) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
+        """Random positions and velocities at the start of an episode."""
+        raise NotImplementedError
+
+    def observe(self, physics: PhysicsState) -> Float[Array, " O"]:
+        """The observation."""
+        raise NotImplementedError
+
+    def reward(
+        self, before: BodyState, after: BodyState, action: Float[Array, " A"], task: Array
+    ) -> Float[Array, ""]:
+        """The reward of a step."""
+        raise NotImplementedError
+
+    def reward_down(self, state: BodyState, task: Array) -> Float[Array, ""]:
+        """The reward of a step of a body that lies still."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- TaskEnv
+
+    @property
+    def action_space(self) -> Box:
+        """Torques in units of the motors' gears, clamped by the engine to its range."""
+        return Box(int(self._model.nu), *map(float, self._model.actuator_ctrlrange[0]))
+
+    def reset(self, key: PRNGKey, task: Float[Array, " D"]) -> tuple[BodyState, Float[Array, " O"]]:
+        """Starts an episode on the body that the task makes.
+
+        Args:
+          key: PRNG key.
+          task: see ``family``.
+
+        Returns:
+          The state, and its observation.
+        """
+        qpos, qvel = self.start(key)
+        fields = apply_task(nominal(self._model, self.changes, self.derived), task, self.changes)
+        fields = refresh(fields, self._model, self.derived)
+        physics = self._physics.reset(fields, qpos, qvel)
+        return BodyState(physics, fields, jnp.zeros((), jnp.int32)), self.observe(physics)
+
+    def step(
+        self, key: PRNGKey, state: BodyState, action: Float[Array, " A"], task: Float[Array, " D"]
+    ) -> tuple[BodyState, TimeStep]:
+        """Advances one control step.
+
+        Args:
+          key: not used: the physics is deterministic.
+          state: from ``reset`` or ``step``.
+          action: the controls, unclamped, as costs see them.
+          task: see ``family``.
+
+        Returns:
+          The next state, and its ``TimeStep``; ``info`` holds ``diverged`` (0 or 1), and the
+          position ``x``, ``y`` and ``height`` of the body's root, in metres.
+        """
+        del key
+        physics = self._physics.step(state.model, state.physics, action)
+        sound = is_sound(physics)
+        physics = jax.tree.map(lambda new, old: jnp.where(sound, new, old), physics, state.physics)
+        after = BodyState(physics, state.model, state.steps + 1)
+        rest = (self.horizon - state.steps) * self.reward_down(state, task)
+        reward = jnp.where(sound, self.reward(state, after, action, task), rest)
+        info = self._info(physics) | {"diverged": (~sound).astype(jnp.int32)}
+        return after, TimeStep(self.observe(physics), reward, ~sound, info)
+
+    # ---------------------------------------------------------------- parts
+
+    @property
+    def _model(self) -> Any:
+        return load_model(
+            self.body, legacy_inertia=self.legacy_inertia, contact_forces=self.contact_forces
+        )
+
+    @property
+    def _physics(self) -> Physics:
+        engine = "mujoco" if self.derived == "original" else self.physics
+        return make_physics(
+            self.body,
+            engine,
+            frame_skip=FRAME_SKIP,
+            seen=(*self.seen, "cfrc_ext") if self.contact_forces else self.seen,
+            legacy_inertia=self.legacy_inertia,
+            contact_forces=self.contact_forces,
+        )
+
+    @property
+    def dt(self) -> float:
+        """Seconds of a control step."""
+        return FRAME_SKIP * float(self._model.opt.timestep)
+
+    def _contact_forces(self, physics: PhysicsState) -> Float[Array, "nbody 6"]:
+        """External torques and forces on the bodies; zero unless the setting asks for them."""
+        if self.contact_forces:
+            return physics.seen["cfrc_ext"]
+        return jnp.zeros((self._model.nbody, 6))
+
+    def _info(self, physics: PhysicsState) -> dict[str, Array]:
+        """Where the root is: a free joint's first three coordinates."""
+        x, y, height = physics.qpos[:3]
+        return {"x": x, "y": y, "height": height}

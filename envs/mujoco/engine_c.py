@@ -1,0 +1,111 @@
+"""MuJoCo in C as an engine inside jitted JAX: one host call steps all worlds at once.
+
+The worlds of any nesting of ``vmap`` reach the host as one array and leave it as one array:
+a call with a dozen arrays costs about a millisecond, with one a quarter of it. The host
+side keeps no state between calls, so that results depend on the arguments alone.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from .host import cores, gather, scatter
+from .physics import Model, Physics, PhysicsState
+
+_KEPT = 8  # sizes of batches whose memory is kept
+
+
+def make_c(model: Any, frame_skip: int, seen: tuple[str, ...], contact_forces: bool) -> Physics:
+    """A ``Physics`` on MuJoCo C; see ``make_physics`` for the arguments.
+
+    Works under jit, scan and vmap; there is no derivative.
+    """
+    import mujoco
+
+    data, state = mujoco.MjData(model), ("qpos", "qvel", "qacc_warmstart")
+    out_sizes = [getattr(data, name).size for name in (*state, *seen)]
+    seen_shapes = {name: getattr(data, name).shape for name in seen}
+    worlds: dict[tuple[str, ...], _Worlds] = {}  # by the fields that differ
+
+    def call(fields: Model, inputs: list[Array], nstep: int) -> PhysicsState:
+        names = tuple(sorted(fields))
+        host = worlds.setdefault(names, _Worlds(model, names, seen, contact_forces))
+        packed, _ = ravel_pytree([inputs, [fields[name] for name in names]])
+        out = jax.ShapeDtypeStruct((sum(out_sizes),), packed.dtype)
+        result = jax.pure_callback(
+            partial(host, nstep=nstep), out, packed, vmap_method="broadcast_all"
+        )
+        qpos, qvel, warm, *rest = jnp.split(result, np.cumsum(out_sizes)[:-1])
+        pairs = zip(seen_shapes.items(), rest, strict=True)
+        return PhysicsState(qpos, qvel, warm, {n: x.reshape(shape) for (n, shape), x in pairs})
+
+    def reset(fields: Model, qpos: Array, qvel: Array) -> PhysicsState:
+        rest = [jnp.zeros_like(qvel), jnp.zeros(model.nu, qvel.dtype)]
+        return call(fields, [qpos, qvel, *rest], 0)._replace(qpos=qpos, qvel=qvel)
+
+    def step(fields: Model, state: PhysicsState, ctrl: Array) -> PhysicsState:
+        return call(fields, [state.qpos, state.qvel, state.warmstart, ctrl], frame_skip)
+
+    return Physics(reset, step, "mujoco")
+
+
+class _Worlds:
+    """The host side: for every number of worlds a ``Batch``, and views of its arrays."""
+
+    def __init__(
+        self, model: Any, fields: tuple[str, ...], seen: tuple[str, ...], current: bool
+    ) -> None:
+        """Remembers what to make batches of; ``current`` also computes what is seen anew."""
+        import mujoco
+
+        self._model, self._fields, self._seen = model, fields, seen
+        stage = mujoco.mjtStage
+        self._stage = int(stage.mjSTAGE_ACC if current else stage.mjSTAGE_NONE)
+        self._batches: dict[int, tuple[Any, list[np.ndarray], list[np.ndarray]]] = {}
+        self._lock = threading.Lock()  # a Batch serves one call at a time
+
+    def __call__(self, packed: Any, *, nstep: int) -> np.ndarray:
+        """Steps worlds; forward dynamics only, if there is no step to make.
+
+        Args:
+          packed: ``[…, n]``: qpos, qvel, warm start, control and fields of each world.
+          nstep: physics steps.
+
+        Returns:
+          ``[…, m]``: qpos, qvel, warm start and what is seen.
+        """
+        packed = np.asarray(packed)
+        lead = packed.shape[:-1]
+        rows = packed.reshape(math.prod(lead), -1)
+        with self._lock:
+            batch, inputs, outputs = self._batch(len(rows))
+            scatter(rows, inputs)
+            if nstep:
+                batch.step(nstep=nstep, stage=self._stage)
+            else:
+                batch.forward()
+            result = gather(outputs, packed.dtype)
+        return result.reshape(*lead, -1)
+
+    def _batch(self, n: int) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
+        """The batch of n worlds, and its arrays to write to and to read from."""
+        from mujoco.batch import Batch
+
+        if n not in self._batches:
+            while len(self._batches) >= _KEPT:
+                self._batches.pop(next(iter(self._batches)))
+            batch = Batch(self._model, n, nthread=min(n, cores()))
+            state = [batch.bind(name) for name in ("qpos", "qvel", "qacc_warmstart")]
+            fields = [batch.expand(name) for name in self._fields]
+            seen = [batch.bind(name) for name in self._seen]
+            self._batches[n] = (batch, [*state, batch.bind("ctrl"), *fields], [*state, *seen])
+        return self._batches[n]
