@@ -295,7 +295,7 @@ def build(experiment: Experiment) -> Built:
         state_shape = jax.eval_shape(init, jax.random.key(0))
         _, metrics_shape = jax.eval_shape(step, state_shape)
         watched = set(metrics_shape) - _sampler_metrics(method.sampler, learner.num_tasks)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # a setting, or a package that is not installed
         raise UserError(str(error)) from error
 
     def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     if options.tasks is not None and options.tasks < 1:
         raise UserError(f"--tasks must be at least 1; got {options.tasks}")
     groups: dict[tuple[str, Experiment], list[tuple[Path, Run]]] = {}
-    for path in _find(Path(options.run)):
+    for path in find_runs(Path(options.run)):
         run = runs.read_config(path)
         groups.setdefault((run.env, run.experiment), []).append((path, run))
     tables, summary = [], []
@@ -123,7 +123,7 @@ def _parse(argv: Sequence[str]) -> Options:
     )
 
 
-def _find(root: Path) -> list[Path]:
+def find_runs(root: Path) -> list[Path]:
     """Directories of runs, at or below a directory, in order of their seeds.
 
     Raises:

@@ -56,7 +56,6 @@ def _columns(info: Info) -> Info:
 
 def _draw_speeds(env: BodyEnv) -> Any:
     """Speeds along x in the first and the last episode, a line for each task."""
-    at, seconds = _SPEED_AT[env.body], env.dt
 
     def draw(tasks: np.ndarray, obs: np.ndarray, info: Info, terminal: bool) -> Figure:
         from experiments import style
@@ -65,10 +64,10 @@ def _draw_speeds(env: BodyEnv) -> Any:
         figure, axes = style.new_figure(2.6 * len(shown), 2.4, 1, len(shown), sharey=True)
         window = np.ones(_SMOOTH) / _SMOOTH
         for ax, episode in zip(axes.ravel(), shown, strict=True):
-            speeds = obs[episode, int(terminal and episode > 0) :, :, at]
+            speeds = obs[episode, int(terminal and episode > 0) :, :, _SPEED_AT[env.body]]
             for i, task in enumerate(tasks):
                 smooth = np.convolve(speeds[:, i], window, "valid")
-                time = seconds * (np.arange(len(smooth)) + _SMOOTH / 2)
+                time = env.dt * (np.arange(len(smooth)) + _SMOOTH / 2)
                 ax.plot(time, smooth, color=style.shade(i, len(tasks)), label=f"{task[0]:.2g}")
             ax.set_title(f"episode {episode + 1}")
             ax.set_xlabel("time (s)")

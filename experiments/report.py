@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from envs.mujoco.body_env import BodyEnv
 from experiments.config import Built, Experiment, at_alpha, learner_name, settings
 from experiments.presets import PRESETS
 from experiments.runs import Run
@@ -31,6 +32,8 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
         "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
         "output": _folders(paths),
     }
+    if isinstance(built.env, BodyEnv):
+        rows["physics"] = physics_words(built.env)
     if len(alphas) > 1:  # which is no change of its own
         experiment = at_alpha(experiment, PRESETS[runs[0].env].experiment.method.alpha)
     if changed := changes(experiment, runs[0].env):
@@ -38,6 +41,13 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
     if step is not None:
         rows["resume"] = f"from step {step:,} of {total:,}"
     return "\n".join(f"{name:8}{text}" for name, text in rows.items())
+
+
+def physics_words(env: BodyEnv) -> str:
+    """Which engine steps the bodies, and who chose it."""
+    names = {"mujoco": "MuJoCo in C", "mjx": "MJX", "warp": "MJX-Warp"}
+    chosen = f", chosen for this {jax.default_backend().upper()}" * (env.physics == "auto")
+    return f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
 
 
 def table(scores: list[Score], alpha: float) -> str:

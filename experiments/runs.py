@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from envs.mujoco.body_env import BodyEnv
 from experiments.config import (
     LEARNERS,
     Experiment,
@@ -38,6 +39,7 @@ _PICTURES = ("curve.png", "cem.png", "episodes.png", "fits.png")
 _OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, *_PICTURES)
 _QUIET: Any = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
+_PHYSICS = ("mujoco", "mujoco-mjx", "warp-lang", "gymnasium")  # if they are installed
 Status = Literal["new", "unfinished", "finished"]
 
 
@@ -88,8 +90,14 @@ class Run(NamedTuple):
             "alphas": list(alphas),
             "name": self.name,
             "experiment": to_dict(self.experiment),
+            **_engine(self.experiment.env),
             **provenance(),
         }
+
+
+def _engine(env: Any) -> dict[str, str]:
+    """The physics engine that ``auto`` stands for here, if the environment has one."""
+    return {"engine": env.engine} if isinstance(env, BodyEnv) else {}
 
 
 @functools.cache
@@ -100,8 +108,16 @@ def provenance() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "device": kind if device.platform == "cpu" else device.device_kind,
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {name: version for name in _PHYSICS if (version := _version(name))},
     }
+
+
+def _version(package: str) -> str | None:
+    """The version of a package, or None if it is not installed."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def _commit() -> str:
@@ -178,8 +194,9 @@ def clear(path: Path) -> None:
     """Removes the files of a run, and nothing else."""
     for name in _OWN_FILES:
         (path / name).unlink(missing_ok=True)
-    for events in path.glob("events.out.tfevents.*"):
-        events.unlink()
+    for pattern in ("events.out.tfevents.*", "video*.mp4", "video*.gif"):
+        for made in path.glob(pattern):
+            made.unlink()
     for folder in (CHECKPOINT, "wandb"):
         shutil.rmtree(path / folder, ignore_errors=True)
 

@@ -141,7 +141,16 @@ def supervised(page):
     assert page.built.total_steps == 2000 and "thermometer" in PRESETS
 
 
+def continuous_control(page):
+    assert len(set(page.returns.tolist())) == 8 and jnp.isfinite(page.returns).all()
+    assert 0.2 < page.state.seen["xpos"][1, 2] < 0.75  # it falls on its feet
+    fields = page.refresh(page.fields, page.cheetah, "raw")
+    np.testing.assert_allclose(fields["body_subtreemass"][0], 28, rtol=1e-6)
+    np.testing.assert_allclose(fields["dof_damping"], page.cheetah.dof_damping / 2, rtol=1e-6)
+
+
 RESULTS = {
+    "docs/continuous-control.md": (continuous_control,),
     "docs/your-environment.md": (your_environment, your_environment_finds_faults),
     "docs/your-learner.md": (your_learner,),
     "docs/lift-a-function.md": (lift_a_function,),

@@ -10,10 +10,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from roml_jax.checks import check_at_least, check_choice
-from roml_jax.types import Box, PRNGKey, TimeStep
+from roml_jax.types import Box, Family, PRNGKey, TimeStep
 
 from .models import Body, load_model
-from .physics import ENGINES, EngineName, Model, Physics, PhysicsState, is_sound, make_physics
+from .physics import (
+    ENGINES,
+    EngineName,
+    Model,
+    Physics,
+    PhysicsState,
+    is_sound,
+    make_physics,
+    resolve_engine,
+)
 from .tasks import DERIVED, Derived, Scale, apply_task, nominal, refresh
 
 FRAME_SKIP = 5  # physics steps per control step
@@ -68,6 +77,16 @@ class BodyEnv:
             )
 
     # ---------------------------------------------------------------- what a body says
+
+    @property
+    def family(self) -> Family:
+        """The distribution of tasks."""
+        raise NotImplementedError
+
+    @property
+    def observation_size(self) -> int:
+        """O."""
+        raise NotImplementedError
 
     @property
     def changes(self) -> tuple[Scale, ...]:
@@ -149,11 +168,19 @@ class BodyEnv:
         )
 
     @property
+    def engine(self) -> str:
+        """The physics engine that is used here: mjx, warp or mujoco.
+
+        Raises:
+          ImportError: it is not installed.
+        """
+        return resolve_engine("mujoco" if self.derived == "original" else self.physics)
+
+    @property
     def _physics(self) -> Physics:
-        engine = "mujoco" if self.derived == "original" else self.physics
         return make_physics(
             self.body,
-            engine,
+            self.engine,
             frame_skip=FRAME_SKIP,
             seen=(*self.seen, "cfrc_ext") if self.contact_forces else self.seen,
             legacy_inertia=self.legacy_inertia,

@@ -87,7 +87,8 @@ class HalfCheetah(BodyEnv):
       body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses and radii, on the joints'
         damping, and on the length of the head.
       10d-a, 10d-b, 10d-c: ``float32[10]``, factors ``2**U[-0.5, 0.5]`` on ten fields of the
-        model, see ``TEN_FACTORS``; four, three and six of them change the motion.
+        model, see ``TEN_FACTORS``; four, three and six of them change the motion, the bounds
+        of 10d-b only with ``derived="original"``.
 
     Reward: ``-|v - v*|`` (vel), or ``v`` plus the height of the root over its nominal one (all
     others), minus ``0.05 |a|²``; ``v`` is the speed of the root over the step, in m/s, and

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from experiments import cli, train
 
 _TINY = """
-  --frames 700 --num-tasks 4 --env.horizon 5 --env.episodes 2 --batch 8 --warmup-frames 80
+  --frames 700 --num-tasks 4 --horizon 5 --episodes 2 --batch 8 --warmup-frames 80
   --policy.layers 4 --policy.obs-embedding 4 --policy.latent-embedding 4
   --policy.minibatches 2 --policy.epochs 1 --belief.buffer-size 16 --belief.batch-size 3
   --belief.hidden-size 4 --belief.latent-size 2 --belief.decoder-layers 4

@@ -89,7 +89,21 @@ def test_the_wide_preset_anneals_over_the_whole_training():
     assert built.total_steps == experiment.learner.policy.anneal_updates == 122
 
 
-@pytest.mark.parametrize(("env", "learner"), PAIRS)
+MANY = ("half-cheetah-", "ant-", "humanoid-")  # families of presets with equal programs
+QUICK = ("half-cheetah-mass", "ant-goal", "humanoid-vel")  # one of each
+
+
+@pytest.mark.parametrize(
+    ("env", "learner"),
+    [
+        pytest.param(
+            env,
+            learner,
+            marks=[pytest.mark.slow] * (env.startswith(MANY) and env not in QUICK),
+        )
+        for env, learner in PAIRS
+    ],
+)
 def test_every_preset_builds(env, learner):
     assert build(PRESETS[env].with_learner(learner)).total_steps > 100
 

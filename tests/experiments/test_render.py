@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -11,10 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-pytest.importorskip("mujoco")
-pytest.importorskip("gymnasium")
-Image = pytest.importorskip("PIL.Image")
 
 from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.models import load_model
@@ -29,6 +26,10 @@ from experiments.runs import Run
 from experiments.video import Caption
 from roml_jax.rollout import Boundary, rollout
 from roml_jax.types import Agent
+
+pytest.importorskip("mujoco")
+pytest.importorskip("gymnasium")
+Image = pytest.importorskip("PIL.Image")
 
 ENV = HalfCheetah(horizon=6, episodes=2)
 PRESET = "half-cheetah-mass"
@@ -184,7 +185,9 @@ def test_a_thin_and_a_thick_body(gl):
     assert areas[0] > 0.01 and areas[1] > 1.4 * areas[0] and areas[2] > 1.4 * areas[1]
 
 
-@pytest.mark.parametrize("env", [ENV, Ant(variation="mass"), Humanoid(variation="mass")], ids=lambda env: env.body)
+@pytest.mark.parametrize(
+    "env", [ENV, Ant(variation="mass"), Humanoid(variation="mass")], ids=lambda env: env.body
+)
 def test_the_whole_body_is_seen_wherever_it_goes(env, gl):
     model = task_model(env, np.array([1.3]))
     path = at_rest(model, 5)
@@ -266,7 +269,9 @@ def test_an_opengl_that_does_not_work_is_one_line(monkeypatch):
 
     monkeypatch.setattr(mujoco, "Renderer", broken)
     monkeypatch.setenv("MUJOCO_GL", "glfw")
-    with pytest.raises(UserError, match=r"^MUJOCO_GL=glfw does not work here \(no context\): .*egl"):
+    with pytest.raises(
+        UserError, match=r"^MUJOCO_GL=glfw does not work here \(no context\): .*egl"
+    ):
         render_body.check_drawing(ENV)
 
 
@@ -277,12 +282,17 @@ def test_a_grid_of_panels():
     panel = np.full((40, 81, 3), 10, np.uint8)
     caption = Caption("RoML", "return -12", "a task of many words that are far too long for this")
     picture = video.grid([[(panel, caption)] * 3] * 2)
-    assert picture.shape == (2 * (27 + 40 + 6) + 6, 3 * (81 + 6) + 6 + 1, 3)  # even, even
+    gap, room = video._GAP, 27
+    height, width = 2 * (room + 40 + gap) + gap, 3 * (81 + gap) + gap
+    assert picture.shape == (height, width + 1, 3)  # even, even
     dark = (picture == 10).all(axis=2)
-    assert dark[33:73, 6:87].all() and dark[106:146, 180:261].all()
-    assert not dark[:, 87:93].any() and not dark[73:106].any()  # captions stay in their panels
-    assert (picture[6:33, 6:87] < 128).any()  # there is one
-    assert (picture[:, 87:93] == 255).all()
+    for i in range(2):
+        for j in range(3):
+            top, left = gap + i * (room + 40 + gap), gap + j * (81 + gap)
+            assert dark[top + room : top + room + 40, left : left + 81].all()
+            assert not dark[top : top + room].any()
+            assert (picture[top : top + room, left : left + 81] < 128).any()  # words
+            assert (picture[:, left - gap : left] == 255).all()  # which stay in their panels
 
 
 @pytest.mark.filterwarnings("ignore:os.fork")
@@ -342,10 +352,12 @@ def test_two_runs_and_two_tasks(both, gl, capsys, monkeypatch):
     monkeypatch.setattr(video, "grid", lambda panels: seen.append(panels) or grid(panels))
     words = [*both, "--tasks", "0.5", "2", "--size", "96x65", "--stride", "2", "--fps", "10"]
     code, out, _ = run_main(words, capsys)
+    for path, run in zip(both, (tiny(method="baseline"), tiny()), strict=True):
+        assert f"{path}: agent of step 0 of {built_of(run).total_steps}\n" in out
     name = "video-beside-roml-ppo-seed-1"
     assert code == 0 and f"{name}.mp4" in out and f"{name}.gif" in out
     mp4 = render.Path(both[0]) / f"{name}.mp4"
-    size = (2 * (96 + 6) + 6, 2 * (27 + 65 + 6) + 6)
+    size = (2 * (96 + 10) + 10, 2 * (27 + 65 + 10) + 10)
     meta = next(ffmpeg.read_frames(str(mp4)))
     assert ffmpeg.count_frames_and_secs(str(mp4))[0] == 4 and meta["size"] == size
     assert meta["fps"] == 10
@@ -353,9 +365,9 @@ def test_two_runs_and_two_tasks(both, gl, capsys, monkeypatch):
         assert gif.size == size and gif.n_frames == 2 and gif.info["duration"] == 200
     captions = [[[caption for _, caption in row] for row in panels] for panels in seen]
     assert len(captions) == 4
-    for row, task in zip(captions[-1], ("mass 0.5", "mass 2"), strict=True):
+    for row, task in zip(captions[-1], ("0.5", "2"), strict=True):
         assert [caption.title for caption in row] == ["PPO", "RoML on PPO"]
-        assert {caption.subtitle for caption in row} == {task}
+        assert {caption.subtitle for caption in row} == {f"mass {task}, episode 2"}
     assert {c.value for row in captions[0] for c in row} == {"return 0"}
     # The rows show other bodies, and the runs other motions.
     (thin, other), (thick, _) = ([picture for picture, _ in row] for row in seen[-1])
@@ -363,7 +375,7 @@ def test_two_runs_and_two_tasks(both, gl, capsys, monkeypatch):
     assert not np.array_equal(thin, other)
 
 
-def test_tasks_and_episodes_that_are_shown(both, monkeypatch, gl, capsys, tmp_path):
+def test_tasks_and_episodes_that_are_shown(both, monkeypatch, capsys, tmp_path):
     drawn = {}
 
     def fake(members, tasks, seed, which):
@@ -373,10 +385,15 @@ def test_tasks_and_episodes_that_are_shown(both, monkeypatch, gl, capsys, tmp_pa
         return [Replay(qpos, reward * np.array([1, 10])[:, None, None])] * len(members)
 
     captured = []
+    monkeypatch.setattr(render_body, "choose_backend", lambda: None)
+    monkeypatch.setattr(render_body, "check_drawing", lambda env: None)
     monkeypatch.setattr(render, "replay_runs", fake)
-    monkeypatch.setattr(render.video, "open_video", lambda *args: captured_writer())
+    monkeypatch.setattr(video, "open_video", lambda *args: captured_writer())
     cells = render._cells
     monkeypatch.setattr(render, "_cells", lambda *args: captured.extend(cells(*args)) or captured)
+    monkeypatch.setattr(render, "_painters", lambda *args: contextlib.nullcontext())
+    monkeypatch.setattr(render, "_panels", lambda *args: [[(np.zeros((64, 64, 3), np.uint8), "")]])
+    monkeypatch.setattr(video, "grid", lambda panels: panels[0][0][0])
 
     class captured_writer:
         def __enter__(self):
@@ -390,7 +407,9 @@ def test_tasks_and_episodes_that_are_shown(both, monkeypatch, gl, capsys, tmp_pa
     assert code == 0 and drawn["tasks"].shape == (64, 1)
     assert (drawn["seed"], drawn["which"], drawn["runs"]) == (0, "final", 1)
     ranked = np.sort(drawn["tasks"][:, 0])
-    told = [f"mass {ranked[i]:.3g} ({name})" for i, name in ((60, "easy"), (32, "median"))]
+    told = [
+        f"mass {ranked[i]:.3g} ({name}), episode 2" for i, name in ((60, "easy"), (32, "median"))
+    ]
     assert [cell.task for cell in captured[:2]] == told
     assert np.allclose(captured[0].returns, [0, 60 * ranked[60]])  # of the last episode
     assert (captured[0].qpos == 1).all() and captured[0].qpos.shape == (2, 9)
@@ -399,7 +418,7 @@ def test_tasks_and_episodes_that_are_shown(both, monkeypatch, gl, capsys, tmp_pa
     code, _, _ = run_main([*words, "--checkpoint", "best-cvar"], capsys)
     assert code == 0 and drawn["tasks"].tolist() == [[1.5]]
     assert (drawn["seed"], drawn["which"]) == (7, "best-cvar")
-    assert captured[0].returns.tolist() == [0, 6] and (captured[0].qpos == 0).all()
+    assert captured[0].returns.tolist() == [0, 6, 9] and (captured[0].qpos == 0).all()
 
 
 def test_real_time():
@@ -491,9 +510,7 @@ def nothing_runs(monkeypatch):
         ("--checkpoint best", "--checkpoint 'best' is unknown"),
     ],
 )
-def test_wrong_values_are_one_line_before_anything_runs(
-    words, message, both, nothing_runs, capsys
-):
+def test_wrong_values_are_one_line_before_anything_runs(words, message, both, nothing_runs, capsys):
     code, _, told = run_main([both[0], *words.split()], capsys)
     assert code == 2 and told.startswith("error: ") and message in told
 

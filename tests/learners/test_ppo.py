@@ -357,6 +357,8 @@ def test_update_is_the_restatement(name, discrete):
     moved = jax.tree.map(lambda a, b: a - b, new.params.network, old)
     assert optax.tree.norm(moved) > 1e-4
     assert_same(moved, jax.tree.map(lambda a, b: a - b, weights, old), atol=1e-6)
+    ended = np.asarray(data.terminated).reshape(data.episodes, data.horizon, -1).any(axis=1)
+    want_metrics["terminated"] = ended.mean()
     assert_same(metrics, want_metrics, rtol=1e-4, atol=1e-5)
     for got, want in zip(new.params[1:], moments, strict=True):
         assert_same(got[:2], want, rtol=1e-4)

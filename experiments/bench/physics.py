@@ -1,0 +1,188 @@
+"""Control steps per second of the physics engines, beside MuJoCo C alone, and of training.
+
+``python -m experiments.bench.physics`` steps HalfCheetah, Ant and Humanoid with tasks of
+different mass under random controls, in every engine that is installed, and prints a table.
+The column "of C" is the speed as a part of that of bare MuJoCo C: the same models, states and
+threads, in a loop in Python without JAX, measured in turns with the engine.
+``--training`` times whole training steps of half-cheetah-mass instead. ``--out FILE.csv``
+keeps the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.bench.timing import device_name, keep, time_steps
+
+BODIES = ("half-cheetah", "ant", "humanoid")
+TASKS = (16, 128, 1024)
+SEEDS = (1, 4)
+SETTLE, SECONDS, TURNS = 100, 2.0, 3  # control steps before, seconds of a measurement, repeats
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the sizes asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bodies", nargs="+", default=BODIES, choices=BODIES)
+    parser.add_argument("--engines", nargs="+", default=None, choices=("mujoco", "mjx", "warp"))
+    parser.add_argument("--tasks", type=int, nargs="+", default=TASKS, help="worlds at once")
+    parser.add_argument("--training", action="store_true", help="time training steps instead")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of --training")
+    parser.add_argument("--out", type=Path, help="CSV file for the rows")
+    args = parser.parse_args(argv)
+    sizes = (
+        [(measure_training, (seeds,)) for seeds in args.seeds]
+        if args.training
+        else [
+            (measure, (body, engine, tasks))
+            for body in args.bodies
+            for engine in args.engines or _installed()
+            for tasks in args.tasks
+        ]
+    )
+    rows: list[dict[str, Any]] = []
+    for function, size in sizes:
+        row = function(*size)
+        rows.append(row)
+        if len(rows) == 1:
+            print(*(f"{name:>{_width(name, row)}}" for name in row))
+        print(*(f"{_text(value):>{_width(name, rows[0])}}" for name, value in row.items()))
+        if args.out:
+            keep(args.out, rows)
+
+
+def measure(body: str, engine: str, tasks: int) -> dict[str, Any]:
+    """Control steps/s of one engine, and of bare MuJoCo C in turns with it."""
+    import jax
+
+    from experiments.presets import PRESETS
+
+    env = dataclasses.replace(PRESETS[f"{body}-mass"].experiment.env, physics=engine)
+    task_key, reset_key = jax.random.split(jax.random.key(0))
+    drawn = env.family.sample(task_key, env.family.phi0, tasks)
+    keys = jax.random.split(reset_key, tasks)
+    state = jax.jit(jax.vmap(env.reset))(keys, drawn)[0]
+
+    start = time.perf_counter()
+    roll = _make_roll(env, drawn)
+    state = jax.block_until_ready(roll(jax.random.key(1), state, SETTLE))
+    compile_s = time.perf_counter() - start  # and the steps to settle
+
+    bare = _make_bare(env, state)
+    count = max(1, int(SECONDS * _speed(partial(roll, jax.random.key(2), state), 5)))
+    bare_count = max(1, int(SECONDS * _speed(bare, 5)))
+    speeds, bare_speeds = [], []
+    for turn in range(TURNS):
+        speeds.append(_speed(partial(roll, jax.random.key(turn), state), count))
+        bare_speeds.append(_speed(bare, bare_count))
+    speed, bare_speed = tasks * max(speeds), tasks * max(bare_speeds)
+    return {
+        "body": body,
+        "engine": engine,
+        "tasks": tasks,
+        "steps_per_s": round(speed),
+        "bare_c_per_s": round(bare_speed),
+        "of_c": round(speed / bare_speed, 2),
+        "first_call_s": round(compile_s, 1),
+        "device": device_name(jax.devices()[0]),
+        "jax": jax.__version__,
+    }
+
+
+def measure_training(seeds: int) -> dict[str, Any]:
+    """Frames/s of whole training steps of half-cheetah-mass under RoML."""
+    import jax
+
+    from experiments.config import build
+    from experiments.presets import PRESETS
+
+    built = build(PRESETS["half-cheetah-mass"].experiment)
+    state = jax.jit(jax.vmap(built.init))(jax.random.split(jax.random.key(0), seeds))
+    step_s, compile_s, _ = time_steps(built.step, state, 20)
+    return {
+        "body": "half-cheetah",
+        "engine": built.env.engine,
+        "tasks": built.learner.num_tasks,
+        "seeds": seeds,
+        "frames_per_s": round(seeds * built.learner.frames_per_step / step_s),
+        "step_ms": round(1e3 * step_s, 1),
+        "compile_s": round(compile_s, 1),
+        "device": device_name(jax.devices()[0]),
+        "jax": jax.__version__,
+    }
+
+
+def _make_roll(env: Any, tasks: Any) -> Callable[[Any, Any, int], Any]:
+    """``(key, state, n) -> state`` after n control steps with random controls."""
+    import jax
+
+    num_tasks, space = len(tasks), env.action_space
+
+    @jax.jit
+    def roll(key: Any, state: Any, n: Any) -> Any:
+        def step(i: Any, state: Any) -> Any:
+            action_key, step_key = jax.random.split(jax.random.fold_in(key, i))
+            shape, bounds = (num_tasks, space.size), (space.low, space.high)
+            action = jax.random.uniform(action_key, shape, float, *bounds)
+            keys = jax.random.split(step_key, num_tasks)
+            return jax.vmap(env.step)(keys, state, action, tasks)[0]
+
+        return jax.lax.fori_loop(0, n, step, state)
+
+    return roll
+
+
+def _make_bare(env: Any, state: Any) -> Callable[[int], None]:
+    """``n -> None``: n control steps of MuJoCo's own batch, on models with the same fields."""
+    from mujoco.batch import Batch
+
+    from envs.mujoco.body_env import FRAME_SKIP
+
+    num_tasks, space = len(state.steps), env.action_space
+    batch = Batch(env._model, num_tasks)
+    for name, values in state.model.items():
+        batch.expand(name)[:] = values
+    batch.bind("qpos")[:], batch.bind("qvel")[:] = state.physics.qpos, state.physics.qvel
+    control = batch.bind("ctrl")
+    rng = np.random.default_rng(0)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            control[:] = rng.uniform(space.low, space.high, control.shape)
+            batch.step(nstep=FRAME_SKIP)
+
+    return run
+
+
+def _speed(run: Callable[[int], Any], n: int) -> float:
+    """Steps per second of ``run(n)``."""
+    import jax
+
+    start = time.perf_counter()
+    jax.block_until_ready(run(n))
+    return n / (time.perf_counter() - start)
+
+
+def _installed() -> list[str]:
+    return ["mujoco", "mjx", *["warp"] * (find_spec("warp") is not None)]
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _width(name: str, row: dict[str, Any]) -> int:
+    return max(len(name), len(_text(row[name]))) + 2
+
+
+if __name__ == "__main__":
+    main()
