@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("notebook")  # each is run once, for all tests of it
-
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "experiments/notebooks").glob("*.ipynb"))
 

@@ -24,6 +24,7 @@ _Inputs: TypeAlias = tuple[Array, Array, Array, Array]  # qpos, qvel, warm start
 _Worlds: TypeAlias = Callable[[Model, _Inputs], PhysicsState]
 
 _INERTIA = 2  # mjtSameFrame
+_ROOM = 0b1111  # Warp's OverflowType: warn of lack of room, not of a solver that stops early
 
 # Fields that follow from a task and that these engines do not read: the tree of bounding
 # boxes, which models switch off, and what only muscles and other integrators look at.
@@ -39,11 +40,14 @@ def make_mjx(
     depending on the body; no value recompiles. ``warp`` computes in float32 whatever its
     inputs are, and its last bits depend, on a GPU, on the order in which threads finish.
 
-    Both solve constraints by Newton's method; a body that asks for the projected
-    Gauss-Seidel solver, which they lack, moves differently by about 1e-7 of its speeds.
-
     Raises:
       ValueError: when traced, if a task changes a field that MJX reads once for all worlds.
+
+    Differs from MuJoCo in C: both engines lay the friction pyramid of a capsule that stands
+    steeply on the floor along the world's axes, C along the capsule's, which changes a step
+    with such a contact by some percent (the Ant's legs, at times the Humanoid's). Both solve
+    constraints by Newton's method; the Humanoid asks for projected Gauss-Seidel, which they
+    lack, and moves differently by about 1e-6 of its speeds.
     """
     engine = _Engine(model, seen, contact_forces, name == "warp")
     step_worlds = _as_one_batch(partial(engine.worlds, frame_skip))
@@ -173,7 +177,7 @@ class _Engine:
 
     def _template(self, n: int) -> tuple[Any, Any]:
         """The unchanged model, and data at rest with room for n worlds, as constants."""
-        key = (n, jax.config.jax_enable_x64)
+        key = (n, jnp.result_type(float))
         if key not in self._templates:
             with jax.ensure_compile_time_eval():  # also when the first caller is being traced
                 self._templates[key] = jax.device_get(_load(self._model, n, self._warp))
@@ -191,7 +195,8 @@ def _load(model: Any, n: int, warp: bool) -> tuple[Any, Any]:
     # can overflow. Contacts of all worlds share their room, rows of constraints do not.
     room = {"naconmax": n * data._impl.ncon, "njmax": data._impl.nefc}
     # The default way of capturing CUDA graphs suits a scan, whose buffers stay where they are.
-    return mjx.put_model(model, impl="warp"), mjx.make_data(model, impl="warp", **room)
+    loaded = mjx.put_model(model, impl="warp").tree_replace({"opt._impl.warn_overflow": _ROOM})
+    return loaded, mjx.make_data(model, impl="warp", **room)
 
 
 def _constant(x: Any) -> Any:

@@ -22,7 +22,8 @@ def scatter(rows: Float[np.ndarray, "n m"], arrays: Sequence[np.ndarray]) -> Non
 
 def gather(arrays: Sequence[np.ndarray], dtype: Any) -> Float[np.ndarray, "n m"]:
     """The inverse of ``scatter``."""
-    return np.concatenate([x.reshape(len(x), -1) for x in arrays], axis=1, dtype=dtype)
+    with np.errstate(over="ignore"):  # a simulation that diverges may leave float32 behind
+        return np.concatenate([x.reshape(len(x), -1) for x in arrays], axis=1, dtype=dtype)
 
 
 def cores() -> int:

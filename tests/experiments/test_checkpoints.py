@@ -182,6 +182,7 @@ def write_for_ever(path, first):
         checkpoints.save(path, step, saved(step), {"step": step})
 
 
+@pytest.mark.slow
 def test_kill_at_20_random_moments_always_leaves_a_good_checkpoint(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.experiments.test_checkpoints", "orbax.checkpoint"])

@@ -19,8 +19,6 @@ from experiments.config import build, settings
 from experiments.presets import PRESETS
 from tests.experiments.conftest import TINY
 
-pytestmark = pytest.mark.xdist_group("mujoco")  # one process, so that the run is made once
-
 # Iterations, frames of each, iterations per update of phi, the first learning of the belief.
 FACTS = {
     "half-cheetah-vel": (4687, 6400, 8), "half-cheetah-mass": (4687, 6400, 8),

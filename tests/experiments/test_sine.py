@@ -29,8 +29,6 @@ from roml_jax.evaluate import evaluate_adaptation, evaluation_key, sample_tasks
 from tests.experiments.test_figures import line, make_results
 from tests.experiments.test_run import stop_at
 
-pytestmark = pytest.mark.xdist_group("sine")  # its runs are made once
-
 _TINY = """
   --frames 900 --num-tasks 4 --support 3 --query 2 --test-query 4 --test-steps 2 --layers 4
   --batch 8 --alpha 0.25 --validation-tasks 8 --validation-every 15 --test-tasks 12

@@ -89,6 +89,7 @@ def assert_same_run(path: Path, other: Path):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_a_new_process_goes_on_to_the_bit(single, in_a_process, tmp_path):
     assert in_a_process(tmp_path, "--checkpoint-minutes", "1e-9", kill_after=0.1) == -9
     assert 0 < checkpoints.newest_step(tmp_path / WHERE) < STEPS
@@ -126,7 +127,7 @@ def stop_after_saving(monkeypatch, number):
     monkeypatch.setattr(checkpoints, "save", save_or_die)
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_seeds_that_were_not_all_saved_go_on_together(
     number, several, run_tiny, tmp_path, monkeypatch, capsys
 ):
@@ -317,6 +318,7 @@ def test_a_validation_that_is_not_finite_stops_a_run(run_tiny, tmp_path, monkeyp
     assert "seed 1, step 12: validation_mean is nan" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_can_be_left_out(run_tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "build", lambda experiment: spoil(build(experiment), "loss"))
     assert run_tiny(tmp_path, "--seeds", "1", "--on-nan", "continue") == 0
