@@ -62,14 +62,19 @@ def resolve_engine(name: EngineName) -> str:
     """
     check_choice("physics", name, ENGINES)
     if name == "auto":
-        on_gpu, warp = jax.default_backend() == "gpu", find_spec("warp") is not None
-        name = "mujoco" if jax.default_backend() == "cpu" else "warp" if on_gpu and warp else "mjx"
+        warp = _is_nvidia() and find_spec("warp") is not None
+        name = "mujoco" if jax.default_backend() == "cpu" else "warp" if warp else "mjx"
     packages = {"mjx": ("mujoco.mjx",), "warp": ("mujoco.mjx", "warp"), "mujoco": ("mujoco",)}
     extra = "warp" if name == "warp" else "mujoco"
     for package in packages[name]:
         if find_spec(package.split(".")[0]) is None or find_spec(package) is None:
             raise ImportError(f"physics {name} needs {package}: pip install 'roml-jax[{extra}]'")
     return name
+
+
+def _is_nvidia() -> bool:
+    """Whether JAX's device is an NVIDIA GPU, the only one that Warp runs on."""
+    return "cuda" in jax.devices()[0].client.platform_version.lower()
 
 
 @functools.cache
