@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ class Options:
     """
 
     run: Annotated[str, tyro.conf.Positional]
-    checkpoint: Literal["tested", "newest", "best-mean", "best-cvar"] = "tested"
+    checkpoint: testing.Checkpoint = "tested"
     tasks: int | None = None
     seed: int | None = None
     csv: Path | None = None
@@ -63,13 +63,12 @@ def main(argv: Sequence[str]) -> int:
     for path in find_runs(Path(options.run)):
         run = runs.read_config(path)
         groups.setdefault((run.env, run.experiment), []).append((path, run))
-    tables, summary = [], []
+    tables, summary, which = [], [], testing.which_agent(options.checkpoint)
     for (env, experiment), members in groups.items():
         built, view = build(experiment), PRESETS[env].view
         test = testing.make_test(built, view, options.tasks or experiment.test_tasks)
         alpha, scores, notes = experiment.method.alpha, [], []
         for path, run in members:
-            which = {"tested": None, "newest": "final"}.get(options.checkpoint, options.checkpoint)
             (params, sampler), step = testing.load_agent(path, built, which)
             table = (
                 test(params, run.evaluation_seed).assign(seed=run.seed)

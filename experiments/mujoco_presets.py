@@ -9,16 +9,14 @@ from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.body_env import BodyEnv
 from experiments.config import Experiment, MethodConfig
 from experiments.mujoco_views import body_view
-from experiments.preset import Preset, Published
-from roml_jax.learners.belief import BeliefConfig
-from roml_jax.learners.policy import PolicyConfig
+from experiments.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
 from roml_jax.learners.ppo import PPOConfig
 from roml_jax.learners.varibad import VariBADConfig
 
 _FRAMES_PER_TASK = 2 * 200  # of one training step: K episodes of H steps
 _WIDE_TASKS, _WIDE_STEPS = 1024, 600
 
-# Tables 1 and 2: name, frames, and mean and standard error over 30 seeds of the mean return and
+# Tables 1 and 2: mean and standard error over 30 seeds of the mean return and
 # of CVaR 0.05, for VariBAD, RoML on VariBAD, and CVaR-ML (which was run on HalfCheetah only).
 _Row = tuple[float, float, float, float]  # mean, its error, CVaR, its error
 _PUBLISHED: dict[str, tuple[_Row, ...]] = {
@@ -134,52 +132,14 @@ def _interval(mean: float, error: float) -> tuple[float, float, float]:
 
 # ------------------------------------------------------------------ bodies
 
-_BELIEF = BeliefConfig(
-    latent_size=5,
-    hidden_size=128,
-    action_embedding=16,
-    obs_embedding=32,
-    reward_embedding=16,
-    decoder_layers=(64, 32),
-    kl_weight=0.1,
-    elbo_terms=50,
-    decode_terms=50,
-    truncation=50,
-    learning_rate=1e-3,
-    encoder_max_grad_norm=1.0,
-    decoder_max_grad_norm=1.0,
-    buffer_size=10_000,
-    batch_size=10,
-    updates=1,
-)
-_POLICY = PolicyConfig(
-    layers=(128, 128),
-    activation="tanh",
-    initialization="normc",
-    obs_embedding=64,
-    latent_embedding=64,
-    init_std=1.0,
-    normalize_obs=True,
-    normalize_latent=True,
-    normalize_reward=True,
-    discount=0.97,
-    gae_lambda=0.9,
-    time_limit="ignore",
-    learning_rate=7e-4,
-    adam_eps=1e-8,
-    anneal_updates=None,
-    epochs=2,
-    minibatches=8,
-    clip=0.1,
-    entropy_coef=0.01,
-    value_coef=0.5,
-    max_grad_norm=0.5,
-)
+_POLICY = dataclasses.replace(ORIGINAL_POLICY, layers=(128, 128), discount=0.97, entropy_coef=0.01)
 
 
 def _half_cheetah(variation: Any, frames: int) -> tuple[BodyEnv, VariBADConfig]:
     del frames  # the learning rate does not fall
-    learner = VariBADConfig(num_tasks=16, warmup_frames=5000, policy=_POLICY, belief=_BELIEF)
+    learner = VariBADConfig(
+        num_tasks=16, warmup_frames=5000, policy=_POLICY, belief=ORIGINAL_BELIEF
+    )
     return HalfCheetah(variation=variation), learner
 
 
@@ -197,7 +157,12 @@ def _ant(variation: Any, frames: int) -> tuple[BodyEnv, VariBADConfig]:
     )
     terms = 100 if variation == "mass" else None
     belief = dataclasses.replace(
-        _BELIEF, latent_size=10, updates=5, truncation=None, elbo_terms=terms, decode_terms=terms
+        ORIGINAL_BELIEF,
+        latent_size=10,
+        updates=5,
+        truncation=None,
+        elbo_terms=terms,
+        decode_terms=terms,
     )
     learner = VariBADConfig(num_tasks=num_tasks, policy=policy, belief=belief)
     return Ant(variation=variation), learner
@@ -221,7 +186,12 @@ def _humanoid(variation: Any, frames: int) -> tuple[BodyEnv, VariBADConfig]:
         entropy_coef=0.001,
     )
     belief = dataclasses.replace(
-        _BELIEF, latent_size=10, updates=10, truncation=None, elbo_terms=100, decode_terms=100
+        ORIGINAL_BELIEF,
+        latent_size=10,
+        updates=10,
+        truncation=None,
+        elbo_terms=100,
+        decode_terms=100,
     )
     learner = VariBADConfig(num_tasks=num_tasks, policy=policy, belief=belief)
     return Humanoid(variation=variation), learner

@@ -10,6 +10,7 @@ from envs.mujoco.body_env import BodyEnv
 from experiments.views import Info, View
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SPEED_AT = {"half_cheetah": 8, "ant": 13, "humanoid": 22}  # the root's, in an observation
@@ -60,19 +61,16 @@ def _draw_speeds(env: BodyEnv) -> Any:
     def draw(tasks: np.ndarray, obs: np.ndarray, info: Info, terminal: bool) -> Figure:
         from experiments import style
 
-        shown = sorted({0, len(obs) - 1})
-        figure, axes = style.new_figure(2.6 * len(shown), 2.4, 1, len(shown), sharey=True)
+        figure, panels = _panels(obs, terminal, 2.4)
         window = np.ones(_SMOOTH) / _SMOOTH
-        for ax, episode in zip(axes.ravel(), shown, strict=True):
-            speeds = obs[episode, int(terminal and episode > 0) :, :, _SPEED_AT[env.body]]
+        for ax, seen in panels:
             for i, task in enumerate(tasks):
-                smooth = np.convolve(speeds[:, i], window, "valid")
+                smooth = np.convolve(seen[:, i, _SPEED_AT[env.body]], window, "valid")
                 time = env.dt * (np.arange(len(smooth)) + _SMOOTH / 2)
                 ax.plot(time, smooth, color=style.shade(i, len(tasks)), label=f"{task[0]:.2g}")
-            ax.set_title(f"episode {episode + 1}")
             ax.set_xlabel("time (s)")
-        axes.ravel()[0].set_ylabel("speed along x (m/s)")
-        axes.ravel()[-1].legend(
+        panels[0][0].set_ylabel("speed along x (m/s)")
+        panels[-1][0].legend(
             title=env.family.names[0].replace("_", " "), loc="center left", bbox_to_anchor=(1, 0.5)
         )
         return figure
@@ -84,16 +82,32 @@ def _draw_paths(tasks: np.ndarray, obs: np.ndarray, info: Info, terminal: bool) 
     """Paths of the first and of the last episode to goals all around."""
     from experiments import style
 
-    shown = sorted({0, len(obs) - 1})
-    figure, axes = style.new_figure(2.6 * len(shown), 2.7, 1, len(shown), sharey=True)
-    for ax, episode in zip(axes.ravel(), shown, strict=True):
-        paths = obs[episode, int(terminal and episode > 0) :, :, :2]
+    figure, panels = _panels(obs, terminal, 2.7)
+    for ax, seen in panels:
         for i, goal in enumerate(tasks):
             color = style.shade(i, len(tasks))
-            ax.plot(*paths[:, i].T, color=color, lw=0.9)
+            ax.plot(*seen[:, i, :2].T, color=color, lw=0.9)
             ax.plot(*goal, "x", color=color)
-        ax.set_title(f"episode {episode + 1}")
         ax.set_aspect("equal")
         ax.set_xlabel("x (m)")
-    axes.ravel()[0].set_ylabel("y (m)")
+    panels[0][0].set_ylabel("y (m)")
     return figure
+
+
+def _panels(
+    obs: np.ndarray, terminal: bool, height: float
+) -> tuple[Figure, list[tuple[Axes, np.ndarray]]]:
+    """Axes for the first and the last episode, each with its observations ``[H, n, O]``.
+
+    If the first observation of later episodes is the ``terminal`` one of those before, it is
+    left out.
+    """
+    from experiments import style
+
+    shown = sorted({0, len(obs) - 1})
+    figure, axes = style.new_figure(2.6 * len(shown), height, 1, len(shown), sharey=True)
+    panels = []
+    for ax, episode in zip(axes.ravel(), shown, strict=True):
+        ax.set_title(f"episode {episode + 1}")
+        panels.append((ax, obs[episode, int(terminal and episode > 0) :]))
+    return figure, panels

@@ -13,58 +13,19 @@ from envs.khazad_dum import KhazadDum
 from envs.sine import Sine
 from experiments.config import Experiment, MethodConfig
 from experiments.mujoco_presets import mujoco_presets
-from experiments.preset import Preset, Published
+from experiments.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
 from experiments.views import KHAZAD_DUM, SINE
-from roml_jax.learners.belief import BeliefConfig
 from roml_jax.learners.maml import MAMLConfig
-from roml_jax.learners.policy import PolicyConfig
 from roml_jax.learners.ppo import PPOConfig
 from roml_jax.learners.varibad import VariBADConfig
 
 
 def _khazad_dum() -> Preset:
     """The original code's settings: 8e6 frames, 32 tasks a step, nu 0.2."""
-    policy = PolicyConfig(
-        layers=(64, 64),
-        activation="tanh",
-        initialization="normc",
-        obs_embedding=64,
-        latent_embedding=64,
-        normalize_obs=True,
-        normalize_latent=True,
-        normalize_reward=True,
-        discount=0.999,
-        gae_lambda=0.9,
-        time_limit="ignore",
-        learning_rate=7e-4,
-        adam_eps=1e-8,
-        anneal_updates=None,
-        epochs=2,
-        minibatches=8,
-        clip=0.1,
-        entropy_coef=0.05,
-        value_coef=0.5,
-        max_grad_norm=0.5,
+    policy = dataclasses.replace(
+        ORIGINAL_POLICY, layers=(64, 64), discount=0.999, entropy_coef=0.05
     )
-    belief = BeliefConfig(
-        latent_size=5,
-        hidden_size=128,
-        action_embedding=16,
-        obs_embedding=32,
-        reward_embedding=16,
-        decoder_layers=(64, 32),
-        kl_weight=0.1,
-        elbo_terms=50,
-        decode_terms=50,
-        truncation=50,
-        learning_rate=1e-3,
-        encoder_max_grad_norm=1.0,
-        decoder_max_grad_norm=1.0,
-        buffer_size=10_000,
-        batch_size=10,
-        updates=1,
-    )
-    varibad = VariBADConfig(num_tasks=32, warmup_frames=5000, policy=policy, belief=belief)
+    varibad = VariBADConfig(num_tasks=32, warmup_frames=5000, policy=policy, belief=ORIGINAL_BELIEF)
     method = MethodConfig(
         name="roml",
         alpha=0.01,

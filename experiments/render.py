@@ -21,7 +21,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from envs.mujoco.body_env import BodyEnv
-from experiments import cli, compact, render_body, runs, video
+from experiments import cli, compact, render_body, runs, testing, video
 from experiments.config import UserError, learner_name
 from experiments.evaluate import find_runs
 from experiments.presets import PRESETS
@@ -62,7 +62,7 @@ class Options:
     runs: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")
     ] = ()
-    checkpoint: Literal["tested", "newest", "best-mean", "best-cvar"] = "tested"
+    checkpoint: testing.Checkpoint = "tested"
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK [TASK ...]")] = ()
     episode: int | None = None
     seed: int | None = None
@@ -184,7 +184,7 @@ def _plan(options: Options) -> Plan:
     render_body.choose_backend()
     render_body.check_drawing(env)
     stride = options.stride or max(1, int(np.ceil(1 / (env.dt * _SMOOTH_FPS))))
-    checkpoint = {"tested": None, "newest": "final"}.get(options.checkpoint, options.checkpoint)
+    checkpoint = testing.which_agent(options.checkpoint)
     seed = members[0][1].evaluation_seed if options.seed is None else options.seed
     fps = options.fps or 1 / (env.dt * stride)
     return Plan(env, members, checkpoint, tasks, episode - 1, seed, size, fps, stride, files)

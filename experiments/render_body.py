@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from envs.mujoco.body_env import BodyEnv
-from envs.mujoco.models import Body, load_model, model_path
+from envs.mujoco.models import Body, model_path
 from experiments.config import UserError
 
 _LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # in order of preference
@@ -99,9 +99,7 @@ def task_model(env: BodyEnv, task: Float[np.ndarray, " D"]) -> Any:
       The model, with the fields that the environment steps this task with; floor and sky are
       bright, and the floor goes on for ever.
     """
-    model = copy.copy(
-        load_model(env.body, legacy_inertia=env.legacy_inertia, contact_forces=env.contact_forces)
-    )
+    model = copy.copy(env.model)
     state, _ = jax.jit(env.reset)(jax.random.key(0), jnp.asarray(task, jnp.float32))
     for name, value in state.model.items():
         getattr(model, name)[:] = np.asarray(value)
@@ -296,7 +294,7 @@ def check_drawing(env: BodyEnv) -> None:
     except ImportError as error:
         raise UserError(str(error)) from error
     with _gl_errors():  # some come as early as MuJoCo is imported
-        model = copy.copy(load_model(env.body))
+        model = copy.copy(env.model)
     with Painter(model, Camera(np.zeros(3), 1.0, 0.0), 64, 64) as painter:
         painter.draw(model.qpos0)
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from envs.mujoco.body_env import BodyEnv
 from experiments import testing
-from experiments.config import Built, UserError, build
+from experiments.config import Built, build
 from experiments.runs import Run
 from roml_jax.evaluate import evaluation_key
 from roml_jax.rollout import Boundary, rollout
@@ -113,10 +113,7 @@ def replay_runs(
     results = []
     pause = 0.5 if sys.stderr.isatty() else 5.0
     for path, run in tqdm(members, desc="running", unit=" runs", mininterval=pause):
-        try:
-            built = build(run.experiment)
-        except ImportError as error:  # of an engine
-            raise UserError(f"{path}: {error}") from error
+        built = build(run.experiment)
         (params, _), step = testing.load_agent(path, built, which)
         tqdm.write(f"{path}: agent of step {step:,} of {built.total_steps:,}")
         settings = run.experiment.env, run.experiment.learner  # all that the agent depends on

@@ -38,8 +38,10 @@ WANDB_ID = "wandb-id.txt"
 _PICTURES = ("curve.png", "cem.png", "episodes.png", "fits.png")
 _OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, *_PICTURES)
 _QUIET: Any = {"capture_output": True, "text": True, "check": False}
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
-_PHYSICS = ("mujoco", "mujoco-mjx", "warp-lang", "gymnasium")  # if they are installed
+_PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy"),
+    *("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),  # if they are installed
+)
 Status = Literal["new", "unfinished", "finished"]
 
 
@@ -108,8 +110,7 @@ def provenance() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "device": kind if device.platform == "cpu" else device.device_kind,
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
-        | {name: version for name in _PHYSICS if (version := _version(name))},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from experiments.device import agent, make_evaluate, saved_shape
 from experiments.views import View
 from roml_jax.evaluate import evaluation_key
 from roml_jax.risk import cvar
+
+Checkpoint: TypeAlias = Literal["tested", "newest", "best-mean", "best-cvar"]
 
 
 class Score(NamedTuple):
@@ -83,6 +85,11 @@ def outcome_shares(table: pd.DataFrame, view: View | None) -> dict[str, float]:
         return {}
     shares = table[view.outcome].value_counts(normalize=True)
     return {str(name): float(share) for name, share in shares.items()}
+
+
+def which_agent(checkpoint: Checkpoint) -> str | None:
+    """What ``load_agent`` calls the choices of ``--checkpoint``."""
+    return {"tested": None, "newest": "final"}.get(checkpoint, checkpoint)
 
 
 def load_agent(path: Path, built: Built, which: str | None = None) -> tuple[PyTree, int]:

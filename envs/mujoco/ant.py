@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from roml_jax import families
-from roml_jax.checks import check_choice, check_positive
+from roml_jax.checks import check_positive
 from roml_jax.types import Family, PRNGKey
 
 from .body_env import BodyEnv, BodyState
@@ -69,12 +69,12 @@ class Ant(BodyEnv):
     radius: float = 5.0
 
     body: ClassVar[Body] = "ant"
+    variations: ClassVar[dict[str, tuple[Scale, ...]]] = _CHANGES
     seen: ClassVar[tuple[str, ...]] = ("xpos",)
 
     def __post_init__(self) -> None:
         """Checks the settings."""
         super().__post_init__()
-        check_choice("variation", self.variation, tuple(_CHANGES))
         check_positive(self, "radius")
 
     @property
@@ -82,13 +82,7 @@ class Ant(BodyEnv):
         """Goals in a disk, or log-uniform factors."""
         if self.variation == "goal":
             return families.disk(self.radius)
-        names = ("mass", "damping", "leg_length")[: 1 if self.variation == "mass" else 3]
-        return families.log2_beta(-1.0, 1.0, len(names), names=names)
-
-    @property
-    def changes(self) -> tuple[Scale, ...]:
-        """What the task does to the model."""
-        return _CHANGES[self.variation]
+        return self._factors("leg_length")
 
     @property
     def observation_size(self) -> int:
@@ -103,7 +97,7 @@ class Ant(BodyEnv):
         """
         qpos_key, qvel_key = jax.random.split(key)
         noise = jax.random.uniform(qpos_key, (15,), minval=-0.1, maxval=0.1)
-        return self._model.qpos0 + noise, 0.1 * jax.random.normal(qvel_key, (14,))
+        return self.model.qpos0 + noise, 0.1 * jax.random.normal(qvel_key, (14,))
 
     def observe(self, physics: PhysicsState) -> Float[Array, " O"]:
         """Positions and velocities, and the contact forces if there is a goal."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from roml_jax import families
 from roml_jax.checks import check_at_least, check_choice
 from roml_jax.types import Box, Family, PRNGKey, TimeStep
 
@@ -63,6 +64,7 @@ class BodyEnv:
     episodes: int = 2
 
     body: ClassVar[Body]
+    variations: ClassVar[dict[str, tuple[Scale, ...]]]  # what a task does to the model, by name
     seen: ClassVar[tuple[str, ...]] = ()  # fields of MjData that observations and rewards need
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class BodyEnv:
         check_at_least(self, 1, "horizon", "episodes")
         check_choice("physics", self.physics, ENGINES)
         check_choice("derived", self.derived, DERIVED)
+        check_choice("variation", self.variation, tuple(self.variations))
         if self.derived == "original" and self.physics in ("mjx", "warp"):
             raise ValueError(
                 "derived=original keeps contacts from being found, which only MuJoCo in C "
@@ -79,6 +82,11 @@ class BodyEnv:
     # ---------------------------------------------------------------- what a body says
 
     @property
+    def variation(self) -> str:
+        """What differs between tasks, one of ``variations``."""
+        raise NotImplementedError
+
+    @property
     def family(self) -> Family:
         """The distribution of tasks."""
         raise NotImplementedError
@@ -86,11 +94,6 @@ class BodyEnv:
     @property
     def observation_size(self) -> int:
         """O."""
-        raise NotImplementedError
-
-    @property
-    def changes(self) -> tuple[Scale, ...]:
-        """What the task does to the model."""
         raise NotImplementedError
 
     def start(self, key: PRNGKey) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
@@ -111,12 +114,40 @@ class BodyEnv:
         """The reward of a step of a body that lies still."""
         raise NotImplementedError
 
+    # ---------------------------------------------------------------- what bodies share
+
+    @property
+    def changes(self) -> tuple[Scale, ...]:
+        """What the task does to the model."""
+        return self.variations[self.variation]
+
+    @property
+    def model(self) -> Any:
+        """The ``MjModel`` of the unchanged body, shared: treat it as read-only."""
+        return load_model(
+            self.body, legacy_inertia=self.legacy_inertia, contact_forces=self.contact_forces
+        )
+
+    @property
+    def engine(self) -> str:
+        """The physics engine that is used here: mjx, warp or mujoco.
+
+        Raises:
+          ImportError: it is not installed.
+        """
+        return resolve_engine("mujoco" if self.derived == "original" else self.physics)
+
+    @property
+    def dt(self) -> float:
+        """Seconds of a control step."""
+        return FRAME_SKIP * float(self.model.opt.timestep)
+
     # ---------------------------------------------------------------- TaskEnv
 
     @property
     def action_space(self) -> Box:
         """Torques in units of the motors' gears, clamped by the engine to its range."""
-        return Box(int(self._model.nu), *map(float, self._model.actuator_ctrlrange[0]))
+        return Box(int(self.model.nu), *map(float, self.model.actuator_ctrlrange[0]))
 
     def reset(self, key: PRNGKey, task: Float[Array, " D"]) -> tuple[BodyState, Float[Array, " O"]]:
         """Starts an episode on the body that the task makes.
@@ -129,8 +160,8 @@ class BodyEnv:
           The state, and its observation.
         """
         qpos, qvel = self.start(key)
-        fields = apply_task(nominal(self._model, self.changes, self.derived), task, self.changes)
-        fields = refresh(fields, self._model, self.derived)
+        fields = apply_task(nominal(self.model, self.changes, self.derived), task, self.changes)
+        fields = refresh(fields, self.model, self.derived)
         physics = self._physics.reset(fields, qpos, qvel)
         return BodyState(physics, fields, jnp.zeros((), jnp.int32)), self.observe(physics)
 
@@ -162,21 +193,6 @@ class BodyEnv:
     # ---------------------------------------------------------------- parts
 
     @property
-    def _model(self) -> Any:
-        return load_model(
-            self.body, legacy_inertia=self.legacy_inertia, contact_forces=self.contact_forces
-        )
-
-    @property
-    def engine(self) -> str:
-        """The physics engine that is used here: mjx, warp or mujoco.
-
-        Raises:
-          ImportError: it is not installed.
-        """
-        return resolve_engine("mujoco" if self.derived == "original" else self.physics)
-
-    @property
     def _physics(self) -> Physics:
         return make_physics(
             self.body,
@@ -187,16 +203,16 @@ class BodyEnv:
             contact_forces=self.contact_forces,
         )
 
-    @property
-    def dt(self) -> float:
-        """Seconds of a control step."""
-        return FRAME_SKIP * float(self._model.opt.timestep)
+    def _factors(self, third: str) -> Family:
+        """Log-uniform factors of mass, or of body: on masses, damping, and a third thing."""
+        names = ("mass", "damping", third)[: 1 if self.variation == "mass" else 3]
+        return families.log2_beta(-1.0, 1.0, len(names), names=names)
 
     def _contact_forces(self, physics: PhysicsState) -> Float[Array, "nbody 6"]:
         """External torques and forces on the bodies; zero unless the setting asks for them."""
         if self.contact_forces:
             return physics.seen["cfrc_ext"]
-        return jnp.zeros((self._model.nbody, 6))
+        return jnp.zeros((self.model.nbody, 6))
 
     def _info(self, physics: PhysicsState) -> dict[str, Array]:
         """Where the root is: a free joint's first three coordinates."""

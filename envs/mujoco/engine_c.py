@@ -7,18 +7,17 @@ side keeps no state between calls, so that results depend on the arguments alone
 
 from __future__ import annotations
 
-import math
+import functools
 import threading
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from .host import cores, gather, scatter
+from .host import gather, make_batch, on_host, scatter
 from .physics import Model, Physics, PhysicsState
 
 _KEPT = 8  # sizes of batches whose memory is kept
@@ -34,16 +33,15 @@ def make_c(model: Any, frame_skip: int, seen: tuple[str, ...], contact_forces: b
     data, state = mujoco.MjData(model), ("qpos", "qvel", "qacc_warmstart")
     out_sizes = [getattr(data, name).size for name in (*state, *seen)]
     seen_shapes = {name: getattr(data, name).shape for name in seen}
-    worlds: dict[tuple[str, ...], _Worlds] = {}  # by the fields that differ
+
+    @functools.cache
+    def worlds(fields: tuple[str, ...]) -> _Worlds:
+        return _Worlds(model, fields, seen, contact_forces)
 
     def call(fields: Model, inputs: list[Array], nstep: int) -> PhysicsState:
         names = tuple(sorted(fields))
-        host = worlds.setdefault(names, _Worlds(model, names, seen, contact_forces))
         packed, _ = ravel_pytree([inputs, [fields[name] for name in names]])
-        out = jax.ShapeDtypeStruct((sum(out_sizes),), packed.dtype)
-        result = jax.pure_callback(
-            partial(host, nstep=nstep), out, packed, vmap_method="broadcast_all"
-        )
+        result = on_host(partial(worlds(names).run, nstep), packed, sum(out_sizes))
         qpos, qvel, warm, *rest = jnp.split(result, np.cumsum(out_sizes)[:-1])
         pairs = zip(seen_shapes.items(), rest, strict=True)
         return PhysicsState(qpos, qvel, warm, {n: x.reshape(shape) for (n, shape), x in pairs})
@@ -73,19 +71,16 @@ class _Worlds:
         self._batches: dict[int, tuple[Any, list[np.ndarray], list[np.ndarray]]] = {}
         self._lock = threading.Lock()  # a Batch serves one call at a time
 
-    def __call__(self, packed: Any, *, nstep: int) -> np.ndarray:
+    def run(self, nstep: int, rows: np.ndarray) -> np.ndarray:
         """Steps worlds; forward dynamics only, if there is no step to make.
 
         Args:
-          packed: ``[…, n]``: qpos, qvel, warm start, control and fields of each world.
           nstep: physics steps.
+          rows: qpos, qvel, warm start, control and fields of each world.
 
         Returns:
-          ``[…, m]``: qpos, qvel, warm start and what is seen.
+          Rows of qpos, qvel, warm start and what is seen.
         """
-        packed = np.asarray(packed)
-        lead = packed.shape[:-1]
-        rows = packed.reshape(math.prod(lead), -1)
         with self._lock:
             batch, inputs, outputs = self._batch(len(rows))
             scatter(rows, inputs)
@@ -93,17 +88,14 @@ class _Worlds:
                 batch.step(nstep=nstep, stage=self._stage)
             else:
                 batch.forward()
-            result = gather(outputs, packed.dtype)
-        return result.reshape(*lead, -1)
+            return gather(outputs, rows.dtype)
 
     def _batch(self, n: int) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
         """The batch of n worlds, and its arrays to write to and to read from."""
-        from mujoco.batch import Batch
-
         if n not in self._batches:
             while len(self._batches) >= _KEPT:
                 self._batches.pop(next(iter(self._batches)))
-            batch = Batch(self._model, n, nthread=min(n, cores()))
+            batch = make_batch(self._model, n)
             state = [batch.bind(name) for name in ("qpos", "qvel", "qacc_warmstart")]
             fields = [batch.expand(name) for name in self._fields]
             seen = [batch.bind(name) for name in self._seen]

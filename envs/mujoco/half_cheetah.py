@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from roml_jax import families
-from roml_jax.checks import check_choice, check_positive
+from roml_jax.checks import check_positive
 from roml_jax.types import Family, PRNGKey
 
 from .body_env import BodyEnv, BodyState
@@ -111,12 +111,12 @@ class HalfCheetah(BodyEnv):
     max_velocity: float = 7.0
 
     body: ClassVar[Body] = "half_cheetah"
+    variations: ClassVar[dict[str, tuple[Scale, ...]]] = _CHANGES
     seen: ClassVar[tuple[str, ...]] = ("xpos",)
 
     def __post_init__(self) -> None:
         """Checks the settings."""
         super().__post_init__()
-        check_choice("variation", self.variation, tuple(_CHANGES))
         check_positive(self, "max_velocity")
 
     @property
@@ -127,13 +127,7 @@ class HalfCheetah(BodyEnv):
         if self.variation in TEN_FACTORS:
             names = tuple(TEN_FACTORS[self.variation])
             return families.log2_beta(-0.5, 0.5, len(names), names=names)
-        names = ("mass", "damping", "head_size")[: 1 if self.variation == "mass" else 3]
-        return families.log2_beta(-1.0, 1.0, len(names), names=names)
-
-    @property
-    def changes(self) -> tuple[Scale, ...]:
-        """What the task does to the model."""
-        return _CHANGES[self.variation]
+        return self._factors("head_size")
 
     @property
     def observation_size(self) -> int:

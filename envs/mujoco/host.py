@@ -1,17 +1,48 @@
-"""Plain NumPy around MuJoCo's batches: rows of many arrays, and the cores to step them on."""
+"""The one way from JAX to MuJoCo's batches on the host, and plain NumPy around them."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
+
+Rows = Float[np.ndarray, "n m"]
 
 
-def scatter(rows: Float[np.ndarray, "n m"], arrays: Sequence[np.ndarray]) -> None:
+def on_host(function: Callable[[Rows], Rows], packed: Float[Array, " m"], size: int) -> Array:
+    """Calls a function of rows on the host, once for any nesting of ``vmap``.
+
+    Args:
+      function: ``rows[n, m] -> rows[n, size]`` in NumPy, of the same type.
+      packed: of one world.
+      size: of its result.
+
+    Returns:
+      ``[size]``. There is no derivative.
+    """
+
+    def call(packed: Any) -> np.ndarray:
+        packed = np.asarray(packed)
+        rows = function(packed.reshape(-1, packed.shape[-1]))
+        return rows.reshape(*packed.shape[:-1], size)
+
+    out = jax.ShapeDtypeStruct((size,), packed.dtype)
+    return jax.pure_callback(call, out, packed, vmap_method="broadcast_all")
+
+
+def make_batch(model: Any, n: int) -> Any:
+    """A ``Batch`` of n simulations of an ``MjModel``, on the cores that this process may use."""
+    from mujoco.batch import Batch
+
+    return Batch(model, n, nthread=min(n, cores()))
+
+
+def scatter(rows: Rows, arrays: Sequence[np.ndarray]) -> None:
     """Writes consecutive columns to arrays ``[n, …]``, as many as each of them holds."""
     at = 0
     for array in arrays:
@@ -20,7 +51,7 @@ def scatter(rows: Float[np.ndarray, "n m"], arrays: Sequence[np.ndarray]) -> Non
         at += size
 
 
-def gather(arrays: Sequence[np.ndarray], dtype: Any) -> Float[np.ndarray, "n m"]:
+def gather(arrays: Sequence[np.ndarray], dtype: Any) -> Rows:
     """The inverse of ``scatter``."""
     with np.errstate(over="ignore"):  # a simulation that diverges may leave float32 behind
         return np.concatenate([x.reshape(len(x), -1) for x in arrays], axis=1, dtype=dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from roml_jax import families
-from roml_jax.checks import check_choice, check_positive
+from roml_jax.checks import check_positive
 from roml_jax.types import Family, PRNGKey
 
 from .body_env import BodyEnv, BodyState
@@ -74,12 +74,12 @@ class Humanoid(BodyEnv):
     max_velocity: float = 2.5
 
     body: ClassVar[Body] = "humanoid"
+    variations: ClassVar[dict[str, tuple[Scale, ...]]] = _CHANGES
     seen: ClassVar[tuple[str, ...]] = ("xipos", "cinert", "cvel", "qfrc_actuator")
 
     def __post_init__(self) -> None:
         """Checks the settings."""
         super().__post_init__()
-        check_choice("variation", self.variation, tuple(_CHANGES))
         check_positive(self, "max_velocity")
 
     @property
@@ -87,13 +87,7 @@ class Humanoid(BodyEnv):
         """Uniform speeds, or log-uniform factors."""
         if self.variation == "vel":
             return families.beta(0.0, self.max_velocity, name="velocity")
-        names = ("mass", "damping", "head_size")[: 1 if self.variation == "mass" else 3]
-        return families.log2_beta(-1.0, 1.0, len(names), names=names)
-
-    @property
-    def changes(self) -> tuple[Scale, ...]:
-        """What the task does to the model."""
-        return _CHANGES[self.variation]
+        return self._factors("head_size")
 
     @property
     def observation_size(self) -> int:
@@ -105,7 +99,7 @@ class Humanoid(BodyEnv):
         qpos_key, qvel_key = jax.random.split(key)
         noise = jax.random.uniform(qpos_key, (24,), minval=-0.01, maxval=0.01)
         qvel = jax.random.uniform(qvel_key, (23,), minval=-0.01, maxval=0.01)
-        return self._model.qpos0 + noise, qvel
+        return self.model.qpos0 + noise, qvel
 
     def observe(self, physics: PhysicsState) -> Float[Array, "376"]:
         """Positions, velocities, and what the engine knows of bodies and forces."""
@@ -136,5 +130,5 @@ class Humanoid(BodyEnv):
 
     def _centre_x(self, state: BodyState) -> Float[Array, ""]:
         """The x coordinate of the centre of mass of the body that the task makes."""
-        mass = state.model.get("body_mass", jnp.asarray(self._model.body_mass))
+        mass = state.model.get("body_mass", jnp.asarray(self.model.body_mass))
         return mass @ state.physics.seen["xipos"][:, 0] / mass.sum()

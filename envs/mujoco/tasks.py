@@ -7,17 +7,15 @@ model is then stale, and ``Derived`` says what is done about it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from .host import gather, scatter
+from .host import gather, make_batch, on_host, scatter
 from .physics import Model
 
 DERIVED = ("raw", "consistent", "original")
@@ -147,24 +145,13 @@ def _bounds(size: Float[Array, "ngeom 3"], model: Any) -> Model:
 
 def _set_const(fields: Model, model: Any) -> Model:
     """``mj_setConst`` of every world, in one call of the host."""
-    packed, unpack = ravel_pytree(fields)
-    out = jax.ShapeDtypeStruct(packed.shape, packed.dtype)
-    host = _constants_of(model, tuple(fields))
-    return unpack(jax.pure_callback(host, out, packed, vmap_method="broadcast_all"))
+    packed, unpack = ravel_pytree(fields)  # in the order of their names
 
-
-@functools.cache
-def _constants_of(model: Any, names: tuple[str, ...]) -> Any:
-    """``packed[…, n] -> packed[…, n]`` on the host, for fields in the order of ``ravel_pytree``."""
-    from mujoco.batch import Batch
-
-    def host(packed: Any) -> np.ndarray:
-        packed = np.asarray(packed)
-        rows = packed.reshape(-1, packed.shape[-1])
-        batch = Batch(model, len(rows))
-        arrays = [batch.expand(name) for name in sorted(names)]
+    def constants(rows: np.ndarray) -> np.ndarray:
+        batch = make_batch(model, len(rows))
+        arrays = [batch.expand(name) for name in sorted(fields)]
         scatter(rows, arrays)
         batch.set_const()
-        return gather(arrays, packed.dtype).reshape(packed.shape)
+        return gather(arrays, rows.dtype)
 
-    return host
+    return unpack(on_host(constants, packed, packed.size))

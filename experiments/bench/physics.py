@@ -4,8 +4,8 @@
 different mass under random controls, in every engine that is installed, and prints a table.
 The column "of C" is the speed as a part of that of bare MuJoCo C: the same models, states and
 threads, in a loop in Python without JAX, measured in turns with the engine.
-``--training`` times whole training steps of half-cheetah-mass instead. ``--out FILE.csv``
-keeps the rows.
+``--training`` times whole training steps instead, of half-cheetah-mass or of the presets that
+follow it. ``--out FILE.csv`` keeps the rows.
 """
 
 from __future__ import annotations
@@ -27,21 +27,30 @@ BODIES = ("half-cheetah", "ant", "humanoid")
 TASKS = (16, 128, 1024)
 SEEDS = (1, 4)
 SETTLE, SECONDS, TURNS = 100, 2.0, 3  # control steps before, seconds of a measurement, repeats
+FRAMES = 128_000  # of one seed in a measurement of training, or two steps
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the sizes asked for."""
+    from experiments.mujoco_presets import mujoco_presets
+
+    presets = sorted(mujoco_presets())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bodies", nargs="+", default=BODIES, choices=BODIES)
     parser.add_argument("--engines", nargs="+", default=None, choices=("mujoco", "mjx", "warp"))
     parser.add_argument("--tasks", type=int, nargs="+", default=TASKS, help="worlds at once")
-    parser.add_argument("--training", action="store_true", help="time training steps instead")
+    parser.add_argument("--training", nargs="*", metavar="PRESET", choices=presets)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of --training")
     parser.add_argument("--out", type=Path, help="CSV file for the rows")
     args = parser.parse_args(argv)
     sizes = (
-        [(measure_training, (seeds,)) for seeds in args.seeds]
-        if args.training
+        [
+            (measure_training, (preset, engine, seeds))
+            for preset in args.training or ["half-cheetah-mass"]
+            for engine in args.engines or ["auto"]
+            for seeds in args.seeds
+        ]
+        if args.training is not None
         else [
             (measure, (body, engine, tasks))
             for body in args.bodies
@@ -98,18 +107,21 @@ def measure(body: str, engine: str, tasks: int) -> dict[str, Any]:
     }
 
 
-def measure_training(seeds: int) -> dict[str, Any]:
-    """Frames/s of whole training steps of half-cheetah-mass under RoML."""
+def measure_training(preset: str, engine: str, seeds: int) -> dict[str, Any]:
+    """Frames/s of whole training steps under RoML."""
     import jax
 
     from experiments.config import build
     from experiments.presets import PRESETS
 
-    built = build(PRESETS["half-cheetah-mass"].experiment)
+    experiment = PRESETS[preset].experiment
+    env = dataclasses.replace(experiment.env, physics=engine)
+    built = build(dataclasses.replace(experiment, env=env))
     state = jax.jit(jax.vmap(built.init))(jax.random.split(jax.random.key(0), seeds))
-    step_s, compile_s, _ = time_steps(built.step, state, 20)
+    repeats = max(2, FRAMES // built.learner.frames_per_step)
+    step_s, compile_s, _ = time_steps(built.step, state, repeats)
     return {
-        "body": "half-cheetah",
+        "preset": preset,
         "engine": built.env.engine,
         "tasks": built.learner.num_tasks,
         "seeds": seeds,
@@ -143,12 +155,11 @@ def _make_roll(env: Any, tasks: Any) -> Callable[[Any, Any, int], Any]:
 
 def _make_bare(env: Any, state: Any) -> Callable[[int], None]:
     """``n -> None``: n control steps of MuJoCo's own batch, on models with the same fields."""
-    from mujoco.batch import Batch
-
     from envs.mujoco.body_env import FRAME_SKIP
+    from envs.mujoco.host import make_batch
 
     num_tasks, space = len(state.steps), env.action_space
-    batch = Batch(env._model, num_tasks)
+    batch = make_batch(env.model, num_tasks)
     for name, values in state.model.items():
         batch.expand(name)[:] = values
     batch.bind("qpos")[:], batch.bind("qvel")[:] = state.physics.qpos, state.physics.qvel

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from envs.mujoco.host import cores
 
 
 def keep(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -65,5 +66,4 @@ def device_name(device: Any) -> str:
     """The device in words; of a CPU, the cores that this process may use."""
     if device.platform != "cpu":
         return str(device.device_kind)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()} CPU, {cores} cores"
+    return f"{platform.machine()} CPU, {cores()} cores"
