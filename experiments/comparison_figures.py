@@ -18,10 +18,10 @@ from experiments import episode_figures, style
 from experiments.compact import FINAL_AGENTS, Results
 from experiments.figure_parts import (
     BOOTSTRAP,
-    T_BANDS,
     Comparison,
     Drawn,
     Method,
+    band_words,
     course,
     cvar_name,
     cvar_words,
@@ -74,7 +74,7 @@ def learning(results: Results, comparison: Comparison) -> Drawn:
         handles = axes[0, 0].get_legend_handles_labels()[0]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
     caption = f"Validation during training, {seed_count(table, methods)}; {comparison.returns}. "
-    caption += f"{cvar_words(comparison)}. Lines: means over seeds; {T_BANDS}."
+    caption += f"{cvar_words(comparison)}. Lines: means over seeds{band_words(table, methods)}."
     if words := published_words(compared, "results of the final models"):
         caption += f"{words}, in the order of the methods."
     return Drawn(figure, caption)
@@ -118,8 +118,8 @@ def sampler(results: Results, comparison: Comparison) -> Drawn:
         "The task sampler during training. Left: φ of the task distribution, mean and each of "
         f"{seed_count(table, methods)} (thin); dashed: the original φ₀. Right: returns of the "
         "tasks drawn, and of the original distribution by importance weights; averages over short "
-        f"windows of training steps; {comparison.returns}. Heavy lines: means over seeds; "
-        f"{T_BANDS}.",
+        f"windows of training steps; {comparison.returns}. Heavy lines: means over seeds"
+        f"{band_words(table, methods)}.",
     )
 
 

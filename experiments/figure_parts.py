@@ -17,9 +17,9 @@ from experiments.intervals import bootstrap
 from experiments.presets import Published
 from experiments.style import Look
 
-T_BANDS = "bands: 95 % confidence intervals over seeds by Student's t"
 BOOTSTRAP = "95 % bootstrap confidence intervals over seeds"
 _BAND = 0.18  # opacity
+_FEW = 4  # seeds below this show their extremes: Student's t of two spans 13 standard errors
 _FIRST, _NEXT = 0.08, 0.07  # inches from the axes to published values, and between them
 
 
@@ -112,21 +112,37 @@ def seed_count(table: pd.DataFrame, methods: list[Method]) -> str:
     return "1 seed" if high == 1 else words
 
 
-def course(part: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One method's mean over seeds by frames, and half of its interval (NaN for one seed).
+def band_words(table: pd.DataFrame, methods: list[Method]) -> str:
+    """What the bands of ``course`` are, for captions; empty if there are none."""
+    counts = table.groupby("method")["seed"].nunique()[[m.spec for m in methods]]
+    words = []
+    if counts.max() >= _FEW:
+        words.append("95 % confidence intervals over seeds by Student's t")
+    if counts.between(2, _FEW - 1).any():
+        words.append("from the lowest to the highest seed" + " of fewer than 4" * bool(words))
+    return f"; bands: {', or '.join(words)}" if words else ""
 
-    The 95 % interval is by Student's t: it takes the mean over seeds for normal.
+
+def course(part: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One method's mean over seeds by frames, and its band, which one seed has none of.
+
+    The band is the 95 % interval by Student's t, which takes the mean over seeds for normal;
+    from the lowest to the highest of less than four seeds, of which t says next to nothing.
 
     Args:
       part: rows with ``frames`` and a value for each seed.
       column: of the value.
 
     Returns:
-      Columns mean and half, by frames; frames without a value are left out.
+      Columns mean, low and high, by frames; frames without a value are left out.
     """
-    found = part.dropna(subset=[column]).groupby("frames")[column].agg(["mean", "sem", "count"])
-    quantile = stats.t.ppf(0.975, np.maximum(found["count"] - 1, 1))
-    return found.assign(half=found["sem"] * quantile)[["mean", "half"]]
+    by_frames = part.dropna(subset=[column]).groupby("frames")[column]
+    found = by_frames.agg(["mean", "sem", "count", "min", "max"])
+    few, one = found["count"] < _FEW, found["count"] == 1
+    half = found["sem"] * stats.t.ppf(0.975, np.maximum(found["count"] - 1, 1))
+    low = found["min"].where(few, found["mean"] - half).mask(one)
+    high = found["max"].where(few, found["mean"] + half).mask(one)
+    return found.assign(low=low, high=high)[["mean", "low", "high"]]
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -140,10 +156,10 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def line(ax: Axes, values: pd.DataFrame, look: Look, **options: Any) -> None:
     """A line with its band."""
-    mean, half, x = values["mean"], values["half"], values.index.to_numpy()
-    if half.notna().any():
-        ax.fill_between(x, mean - half, mean + half, color=look.color, alpha=_BAND, lw=0)
-    ax.plot(x, mean, **look.line, **options)
+    x = values.index.to_numpy()
+    if values["low"].notna().any():
+        ax.fill_between(x, values["low"], values["high"], color=look.color, alpha=_BAND, lw=0)
+    ax.plot(x, values["mean"], **look.line, **options)
 
 
 def published_margin(ax: Axes, methods: list[Method], column: str) -> float:

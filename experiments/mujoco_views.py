@@ -34,7 +34,8 @@ def body_view(env: BodyEnv) -> View:
     else:
         widest = 0.5 if len(env.family.names) == 10 else 1.0
         drawn = 2 ** (np.linspace(-0.9, 0.9, _DRAWN) * widest)
-        edges = 2 ** (np.linspace(-1, 1, _DRAWN + 1) * widest)
+        low, *inner, high = 100 * 2 ** (np.linspace(-1, 1, _DRAWN + 1) * widest)
+        edges = np.array([np.floor(low), *np.round(inner), np.ceil(high)]) / 100
         tasks = np.ones((_DRAWN, len(env.family.names)))
         tasks[:, 0] = drawn
     draw = _draw_paths if name == "x" else _draw_speeds(env)

@@ -10,7 +10,15 @@ import pytest
 from matplotlib.text import Text
 from scipy import stats
 
-from experiments import cli, compact, comparison_figures, figures, intervals, style
+from experiments import (
+    cli,
+    compact,
+    comparison_figures,
+    figure_parts,
+    figures,
+    intervals,
+    style,
+)
 from experiments.figure_parts import NothingToDrawError
 from experiments.presets import PRESETS
 
@@ -248,6 +256,33 @@ def test_learning_curves():
     diamonds = [line for line in figure.axes[1].lines if line.get_marker() == "D"]
     assert [line.get_ydata()[0] for line in diamonds] == [published[m].cvar[0] for m in METHODS]
     assert [label.get_text() for label in figure.legends[0].get_texts()] == list(NAMES.values())
+
+
+def test_bands_of_few_seeds_reach_from_the_lowest_to_the_highest():
+    results, few = make_results(), SEEDS - 1
+    part = results.validation[results.validation["seed"] < few]
+    figure = draw("learning", results._replace(validation=part))
+    seeds = np.array([[mean_of("roml", s) * (3 - k) for k in range(3)] for s in range(few)])
+    corners = figure.axes[0].collections[METHODS.index("roml")].get_paths()[0].vertices
+    for x, values in zip(FRAMES, seeds.T, strict=True):
+        ends = corners[corners[:, 0] == x][:, 1]
+        np.testing.assert_allclose([ends.min(), ends.max()], [values.min(), values.max()])
+
+
+@pytest.mark.parametrize(
+    "counts, words",
+    [
+        ((1, 1), ""),
+        ((1, 3), "; bands: from the lowest to the highest seed"),
+        ((4, 9), "; bands: 95 % confidence intervals over seeds by Student's t"),
+        ((2, 4), ", or from the lowest to the highest seed of fewer than 4"),
+    ],
+)
+def test_captions_say_what_bands_are(counts, words):
+    rows = [(spec, s) for spec, n in zip("ab", counts, strict=True) for s in range(n)]
+    methods = [figure_parts.Method(spec, spec, None, None) for spec in "ab"]
+    said = figure_parts.band_words(pd.DataFrame(rows, columns=["method", "seed"]), methods)
+    assert said.endswith(words) and bool(said) == bool(words)
 
 
 def test_short_names_stand_beside_their_lines():
