@@ -8,8 +8,10 @@ one whose constraints take most iterations), and it cannot hang, see ``_Engine.w
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -141,7 +143,11 @@ class _Engine:
     def _world(self, nstep: int, n: int, fields: Model, inputs: _Inputs) -> PhysicsState:
         """``worlds`` for one of n."""
         # MJX relies on rank promotion, and dynamics on more digits than TF32 has.
-        with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+        with (
+            jax.numpy_rank_promotion("allow"),
+            jax.default_matmul_precision("highest"),
+            _line_searches_end(),
+        ):
             state = self._step(nstep, *self._template(n), fields, inputs)
         return jax.tree.map(lambda x: x.astype(inputs[0].dtype), state)
 
@@ -182,6 +188,34 @@ class _Engine:
             with jax.ensure_compile_time_eval():  # also when the first caller is being traced
                 self._templates[key] = jax.device_get(_load(self._model, n, self._warp))
         return jax.tree.map(_constant, self._templates[key])
+
+
+_tracing = threading.RLock()
+
+
+@contextlib.contextmanager
+def _line_searches_end() -> Iterator[None]:
+    """While MJX is traced, its line searches end when they have found what they look for.
+
+    MJX makes them differentiable: every step of its solver runs all 50 iterations, and most of
+    them change nothing. A loop that ends computes the same numbers, twice as fast on a GPU.
+    """
+    from mujoco.mjx._src import solver
+
+    def loop(condition: Any, body: Any, start: Any, most: int) -> Any:
+        def more(carry: tuple[Any, Any]) -> Any:
+            i, value = carry
+            return (i < most) & condition(value)
+
+        return jax.lax.while_loop(more, lambda c: (c[0] + 1, body(c[1])), (0, start))[1]
+
+    with _tracing:
+        usual = solver._while_loop_scan
+        solver._while_loop_scan = loop
+        try:
+            yield
+        finally:
+            solver._while_loop_scan = usual
 
 
 def _load(model: Any, n: int, warp: bool) -> tuple[Any, Any]:

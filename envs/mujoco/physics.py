@@ -74,7 +74,9 @@ def resolve_engine(name: EngineName) -> str:
 
 def _is_nvidia() -> bool:
     """Whether JAX's device is an NVIDIA GPU, the only one that Warp runs on."""
-    return "cuda" in jax.devices()[0].client.platform_version.lower()
+    device = jax.devices()[0]
+    words = f"{device.device_kind} {device.client.platform_version}".lower()
+    return "nvidia" in words or "cuda" in words
 
 
 @functools.cache

@@ -469,6 +469,30 @@ def test_on_a_cpu_mjx_factorises_one_matrix_at_a_time():
     assert {shape for _, shape in calls} == {"9x9"}
 
 
+@pytest.mark.parametrize("most", [0, 1, 4, 50])
+def test_line_searches_end_with_the_same_numbers(most):
+    from mujoco.mjx._src import solver
+
+    def search(x):  # for the square root, by Newton
+        def more(at):
+            return abs(at[0] ** 2 - x) > 1e-3
+
+        def better(at):
+            return (at[0] + x / at[0]) / 2, at[1] + 1
+
+        return solver._while_loop_scan(more, better, (x / 2, jnp.array(0)), most)
+
+    usual, x = solver._while_loop_scan, jnp.array([4.0, 2.0, 9.0, 1e4])
+    expected = jax.vmap(search)(x)
+    with engine_mjx._line_searches_end():
+        found = jax.vmap(search)(x)
+        program = str(jax.make_jaxpr(jax.vmap(search))(x))
+    assert "while" in program and "scan" not in program
+    assert solver._while_loop_scan is usual
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+
+
 @slow
 def test_all_worlds_at_once_are_as_one_after_another(monkeypatch):
     """What accelerators run; few worlds, so that a CPU does it safely."""
