@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from envs.mujoco.body_env import BodyEnv
+from envs.mujoco.physics import is_nvidia
 from experiments.config import Built, Experiment, at_alpha, learner_name, settings
 from experiments.presets import PRESETS
 from experiments.runs import Run
@@ -44,10 +45,15 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
 
 
 def physics_words(env: BodyEnv) -> str:
-    """Which engine steps the bodies, and who chose it."""
+    """Which engine steps the bodies, who chose it, and what to know of it."""
     names = {"mujoco": "MuJoCo in C", "mjx": "MJX", "warp": "MJX-Warp"}
     chosen = f", chosen for this {jax.default_backend().upper()}" * (env.physics == "auto")
-    return f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
+    words = f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
+    if env.engine == "warp":
+        return f"{words}; its kernels compile when first used, which takes a minute or two"
+    if env.engine == "mjx" and is_nvidia():
+        return f"{words}; warp is about ten times as fast here: pip install 'roml-jax[warp]'"
+    return words
 
 
 def table(scores: list[Score], alpha: float) -> str:

@@ -62,7 +62,7 @@ def resolve_engine(name: EngineName) -> str:
     """
     check_choice("physics", name, ENGINES)
     if name == "auto":
-        warp = _is_nvidia() and find_spec("warp") is not None
+        warp = is_nvidia() and find_spec("warp") is not None
         name = "mujoco" if jax.default_backend() == "cpu" else "warp" if warp else "mjx"
     packages = {"mjx": ("mujoco.mjx",), "warp": ("mujoco.mjx", "warp"), "mujoco": ("mujoco",)}
     extra = "warp" if name == "warp" else "mujoco"
@@ -72,7 +72,7 @@ def resolve_engine(name: EngineName) -> str:
     return name
 
 
-def _is_nvidia() -> bool:
+def is_nvidia() -> bool:
     """Whether JAX's device is an NVIDIA GPU, the only one that Warp runs on."""
     device = jax.devices()[0]
     words = f"{device.device_kind} {device.client.platform_version}".lower()

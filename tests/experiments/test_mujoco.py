@@ -138,6 +138,15 @@ def test_the_engine_in_words():
     assert report.physics_words(env) == "MuJoCo in C (mujoco), derived original"
 
 
+def test_what_to_know_of_an_engine_on_a_gpu(monkeypatch):
+    env = dataclasses.replace(PRESETS["ant-goal"].experiment.env, physics="mjx")
+    assert "warp" not in report.physics_words(env)
+    monkeypatch.setattr(report, "is_nvidia", lambda: True)
+    assert "pip install 'roml-jax[warp]'" in report.physics_words(env)
+    monkeypatch.setattr(type(env), "engine", "warp")
+    assert "a minute or two" in report.physics_words(env)
+
+
 def test_errors_are_one_line(tmp_path, capsys, monkeypatch):
     out = ["--out", str(tmp_path)]
     for arguments, words in {

@@ -528,7 +528,7 @@ def test_auto_is_mujoco_on_a_cpu():
 )
 def test_auto_on_an_accelerator(monkeypatch, nvidia, warp, engine):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if nvidia else "tpu")
-    monkeypatch.setattr(seam, "_is_nvidia", lambda: nvidia)
+    monkeypatch.setattr(seam, "is_nvidia", lambda: nvidia)
     monkeypatch.setattr(seam, "find_spec", lambda name: name != "warp" or warp or None)
     assert seam.resolve_engine("auto") == engine
 
