@@ -9,12 +9,15 @@ standard error. ``--out FILE.csv`` keeps the rows.
 Actions do not depend on what happens, since a policy would have been trained on one of the
 choices: ``gait`` moves every joint in a sine of full range, with a frequency of 0.5 to 2.5 Hz
 per task and a phase per task and joint, and ``noise`` draws them uniformly at every step.
+``--runs RUN ...`` tests trained agents instead, which meet every choice but their own for the
+first time, and adds what happens to the CVaR.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,11 @@ import numpy as np
 
 from envs import Ant, HalfCheetah, Humanoid
 from experiments.bench.timing import keep
+from experiments.config import build
+from experiments.evaluate import find_runs
+from experiments.runs import read_config
+from experiments.testing import load_agent, make_test, task_returns
+from roml_jax.risk import cvar
 
 BODIES: dict[str, Any] = {"half-cheetah": HalfCheetah, "ant": Ant, "humanoid": Humanoid}
 VARIATIONS = ("mass", "body")
@@ -43,19 +51,27 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--actions", nargs="+", default=ACTIONS, choices=ACTIONS)
     parser.add_argument("--tasks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="agents to test instead")
     parser.add_argument("--out", type=Path, help="CSV file for the rows")
     args = parser.parse_args(argv)
+    sizes: list[Any] = [
+        partial(measure, body, variation, kind, args.tasks, args.seed)
+        for body in args.bodies
+        for variation in VARIATIONS
+        for kind in args.actions
+    ]
+    if args.runs:
+        paths = [path for folder in args.runs for path in find_runs(folder)]
+        sizes = [partial(measure_agent, path, args.tasks) for path in paths]
     names = [name for name in CHOICES if name != "raw"]
     print("| tasks | actions | raw |", *(f"{name} - raw |" for name in names))
     print("|---|---|---|", *("---|" for _ in names), sep="")
     rows: list[dict[str, Any]] = []
-    for body in args.bodies:
-        for variation in VARIATIONS:
-            for kind in args.actions:
-                rows.append(measure(body, variation, kind, args.tasks, args.seed))
-                _print(rows[-1], names)
-                if args.out:
-                    keep(args.out, rows)
+    for size in sizes:
+        rows.append(size())
+        _print(rows[-1], names)
+        if args.out:
+            keep(args.out, rows)
 
 
 def measure(body: str, variation: str, actions: str, tasks: int, seed: int) -> dict[str, Any]:
@@ -68,12 +84,36 @@ def measure(body: str, variation: str, actions: str, tasks: int, seed: int) -> d
         name: episode_returns(episode_key, dataclasses.replace(env, **choice), drawn, action)
         for name, choice in CHOICES.items()
     }
-    row: dict[str, Any] = {"body": body, "variation": variation, "actions": actions}
-    row |= {"tasks": tasks, "raw": returns["raw"].mean(), "raw_std": returns["raw"].std(ddof=1)}
-    for name, value in returns.items():
+    return {"body": body, "variation": variation, "actions": actions} | _differences(returns)
+
+
+def measure_agent(path: Path, tasks: int) -> dict[str, Any]:
+    """Tests a run's agent under all choices, on the same tasks."""
+    run = read_config(path)
+    returns = {}
+    for name, choice in CHOICES.items():
+        env = dataclasses.replace(run.experiment.env, physics="mujoco", **choice)
+        built = build(dataclasses.replace(run.experiment, env=env))
+        (params, _), _ = load_agent(path, built)
+        returns[name] = task_returns(make_test(built, None, tasks)(params, run.evaluation_seed))
+    tails = {
+        name: float(cvar(jnp.asarray(r), run.experiment.method.alpha))
+        for name, r in returns.items()
+    }
+    row = {"body": built.env.body, "variation": built.env.variation}
+    row |= {"actions": f"{run.experiment.method.name}, seed {run.seed}"} | _differences(returns)
+    row |= {"raw_cvar": tails["raw"]}
+    return row | {f"{n}_cvar": tails[n] - tails["raw"] for n in CHOICES if n != "raw"}
+
+
+def _differences(returns: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Mean differences from the default over the same tasks, with standard errors."""
+    raw = returns["raw"]
+    row = {"tasks": len(raw), "raw": raw.mean(), "raw_std": raw.std(ddof=1)}
+    for name in CHOICES:
         if name != "raw":
-            difference = value - returns["raw"]
-            error = difference.std(ddof=1) / np.sqrt(tasks)
+            difference = returns[name] - raw
+            error = difference.std(ddof=1) / np.sqrt(len(raw))
             row |= {name: difference.mean(), f"{name}_stderr": error}
     return row
 
@@ -114,6 +154,10 @@ def _print(row: dict[str, Any], names: list[str]) -> None:
     cells = [f"{row['body']} {row['variation']}", row["actions"]]
     cells += [f"{row['raw']:.1f} (sd {row['raw_std']:.1f})"]
     cells += [f"{row[name]:+.2f} ± {row[name + '_stderr']:.2f}" for name in names]
+    if "raw_cvar" in row:
+        tails = [f"{row['raw_cvar']:.1f}", *(f"{row[name + '_cvar']:+.2f}" for name in names)]
+        ends = zip(cells[2:], tails, strict=True)
+        cells[2:] = [f"{cell}, CVaR {tail}" for cell, tail in ends]
     print("|", " | ".join(cells), "|", flush=True)
 
 
