@@ -51,8 +51,8 @@ def physics_words(env: BodyEnv) -> str:
     words = f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
     if env.engine == "warp":
         return f"{words}; its kernels compile when first used, which takes a minute or two"
-    if env.engine == "mjx" and is_nvidia():
-        return f"{words}; warp is about ten times as fast here: pip install 'roml-jax[warp]'"
+    if is_nvidia() and (env.engine == "mjx" or env.physics == "auto"):
+        return f"{words}; for many tasks warp is faster: pip install 'roml-jax[warp]'"
     return words
 
 

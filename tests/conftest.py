@@ -13,6 +13,17 @@ jax.config.update("jax_debug_key_reuse", True)
 install_import_hook(["roml_jax", "envs"], "beartype.beartype")
 
 
+# Files of long tests begin, so that at the end no worker waits for another (pyproject.toml asks
+# xdist to keep this order).
+FIRST = ("test_notebook.py", "test_docs.py", "test_compare.py", "test_survival.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts by file, and keeps the order within."""
+    rank = {name: i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(FIRST)))
+
+
 @pytest.fixture
 def count_traces():
     """Wraps a function so that ``wrapped.count`` says how often jax traced it."""

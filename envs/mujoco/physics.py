@@ -53,8 +53,9 @@ class Physics(NamedTuple):
 def resolve_engine(name: EngineName) -> str:
     """The engine that ``auto`` stands for here, or the name itself.
 
-    On an accelerator that is ``warp`` if it is an NVIDIA GPU and Warp is installed, else
-    ``mjx``. On a CPU it is ``mujoco``: MuJoCo in C, some fifty times faster there.
+    On an NVIDIA GPU that is ``warp`` if Warp is installed, on other accelerators ``mjx``. Else
+    it is ``mujoco``: on a CPU MuJoCo in C is ten to twenty times faster than MJX, and two cores
+    step a thousand worlds faster than MJX does on an H100.
 
     Raises:
       ValueError: the name is unknown.
@@ -62,8 +63,10 @@ def resolve_engine(name: EngineName) -> str:
     """
     check_choice("physics", name, ENGINES)
     if name == "auto":
-        warp = is_nvidia() and find_spec("warp") is not None
-        name = "mujoco" if jax.default_backend() == "cpu" else "warp" if warp else "mjx"
+        if jax.default_backend() == "cpu" or (is_nvidia() and find_spec("warp") is None):
+            name = "mujoco"
+        else:
+            name = "warp" if is_nvidia() else "mjx"
     packages = {"mjx": ("mujoco.mjx",), "warp": ("mujoco.mjx", "warp"), "mujoco": ("mujoco",)}
     extra = "warp" if name == "warp" else "mujoco"
     for package in packages[name]:

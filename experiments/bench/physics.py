@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bodies", nargs="+", default=BODIES, choices=BODIES)
     parser.add_argument("--engines", nargs="+", default=None, choices=("mujoco", "mjx", "warp"))
     parser.add_argument("--tasks", type=int, nargs="+", default=TASKS, help="worlds at once")
-    parser.add_argument("--training", nargs="*", metavar="PRESET", choices=presets)
+    words = "time training steps of these instead, or of half-cheetah-mass"
+    parser.add_argument("--training", nargs="*", metavar="PRESET", choices=presets, help=words)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of --training")
     parser.add_argument("--out", type=Path, help="CSV file for the rows")
     args = parser.parse_args(argv)

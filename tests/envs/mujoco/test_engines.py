@@ -524,7 +524,7 @@ def test_auto_is_mujoco_on_a_cpu():
 
 @pytest.mark.parametrize(
     ("nvidia", "warp", "engine"),
-    [(True, True, "warp"), (True, False, "mjx"), (False, True, "mjx")],
+    [(True, True, "warp"), (True, False, "mujoco"), (False, True, "mjx")],
 )
 def test_auto_on_an_accelerator(monkeypatch, nvidia, warp, engine):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if nvidia else "tpu")
