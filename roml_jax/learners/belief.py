@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +18,8 @@ from roml_jax.decoders import TaskDecoder, TransitionDecoder
 from roml_jax.encoder import Belief, BeliefEncoder
 from roml_jax.rollout import next_obs, seen_obs
 from roml_jax.types import Metrics, PRNGKey
+
+_PAIRS = 1 << 14  # of an ELBO term and a step in a block of the decoder: some megabytes
 
 
 @dataclass(frozen=True)
@@ -274,18 +278,55 @@ def _decode(
 ) -> Float[Array, " B"]:
     """Squared errors of decoded steps, summed over terms, steps and components.
 
-    Everything that depends on the step alone is computed once per step and gathered.
+    Everything that depends on the step alone is computed once per step and gathered. Many
+    pairs of term and step are decoded in blocks that fit a cache, and once more for the
+    derivative: on a CPU that takes a third of the time, and next to no memory.
     """
-    of_latents = decoder.apply(params, latent, method="of_latents")[:, :, None]
+    of_latents = decoder.apply(params, latent, method="of_latents")
     of_steps = decoder.apply(params, *inputs, method="of_steps")
     target = jnp.concatenate([target, valid[..., None].astype(target.dtype)], axis=-1)
-    if steps is None:
-        of_steps, target = of_steps[:, None], target[:, None]
-    else:
-        of_steps, target = _at(of_steps, steps), _at(target, steps)
-    predicted = decoder.apply(params, of_latents, of_steps, method="combine")
-    errors = jnp.sum(jnp.square(predicted - target[..., :-1]), axis=-1) * target[..., -1]
-    return jnp.sum(errors, axis=(1, 2))
+
+    def decode(
+        params: PyTree, latents: Float[Array, "B e F"], steps: Int[Array, "B e D"] | None
+    ) -> Float[Array, " B"]:
+        if steps is None:
+            step, wanted = of_steps[:, None], target[:, None]
+        else:
+            step, wanted = _at(of_steps, steps), _at(target, steps)
+        predicted = decoder.apply(params, latents[:, :, None], step, method="combine")
+        errors = jnp.sum(jnp.square(predicted - wanted[..., :-1]), axis=-1) * wanted[..., -1]
+        return jnp.sum(errors, axis=(1, 2))
+
+    pairs = target.shape[:2] if steps is None else (len(steps), steps.shape[-1])
+    return _sum_blocks(decode, params, of_latents, steps, max(1, _PAIRS // math.prod(pairs)))
+
+
+def _sum_blocks(
+    decode: Callable[[PyTree, Array, Array | None], Float[Array, " B"]],
+    params: PyTree,
+    latents: Float[Array, "B E F"],
+    steps: Int[Array, "B E D"] | None,
+    size: int,
+) -> Float[Array, " B"]:
+    """``decode`` of all terms, in blocks of some, where two of these do not hold them all."""
+    count = latents.shape[1]
+    if count <= 2 * size:
+        return decode(params, latents, steps)
+    terms, whole = (latents, steps), count - count % size
+
+    def blocks(x: Array) -> Array:  # [n, B, size, …]
+        return jnp.moveaxis(x[:, :whole].reshape(len(x), -1, size, *x.shape[2:]), 1, 0)
+
+    decode_again = jax.checkpoint(decode)
+    total = jnp.zeros(len(latents), latents.dtype)
+    total, _ = jax.lax.scan(
+        lambda total, block: (total + decode_again(params, *block), None),
+        total,
+        jax.tree.map(blocks, terms),
+    )
+    if whole < count:
+        total += decode_again(params, *jax.tree.map(lambda x: x[:, whole:], terms))
+    return total
 
 
 def _draw(

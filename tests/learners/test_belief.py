@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from roml_jax.encoder import Belief
+from roml_jax.learners import belief as belief_module
 from roml_jax.learners.belief import (
     BeliefConfig,
     Trajectory,
@@ -176,6 +177,29 @@ def test_all_terms_against_brute_force():
     np.testing.assert_allclose(summed, want + 0.1 * kl.sum(), rtol=1e-4)
     np.testing.assert_allclose(averaged, want + 0.1 * kl.mean(), rtol=1e-4)
     assert metrics["elbo_loss"] == summed
+
+
+@pytest.mark.parametrize("terms", [None, 5])
+def test_blocks_of_terms_add_up(monkeypatch, terms):
+    """Blocks of two terms and a rest; values and derivatives are those of all terms at once."""
+    config, model, state = setup(decode_obs=True)
+    config = dataclasses.replace(config, elbo_terms=terms, decode_terms=terms)
+    batch = make_batch()
+    count, steps = terms or batch.reward.shape[1] + 1, terms or batch.reward.shape[1]
+    assert count % 2 == 1
+
+    def gradients():
+        loss = jax.value_and_grad(
+            lambda p: elbo_loss(p, model, config, jax.random.key(3), batch)[0]
+        )
+        return jax.jit(loss)(state.params), str(jax.make_jaxpr(loss)(state.params))
+
+    monkeypatch.setattr(belief_module, "_PAIRS", 10**9)
+    want, whole = gradients()
+    monkeypatch.setattr(belief_module, "_PAIRS", 2 * len(batch.reward) * steps)
+    got, blocks = gradients()
+    assert "remat" in blocks and "remat" not in whole
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), got, want)
 
 
 def test_padding_is_neither_decoded_nor_believed():
