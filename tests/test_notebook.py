@@ -158,11 +158,13 @@ def sine(tmp_path_factory):
     return run_cells("sine", SINE, tmp_path_factory.mktemp("notebook"))
 
 
+@pytest.mark.slow
 def test_sine_trains_each_method(sine):
     assert sine["changed"].keys() == {"MAML", "CVaR-ML", "RoML"}
     assert all(changed and all(changed) for changed in sine["changed"].values())
 
 
+@pytest.mark.slow
 def test_sine_only_roml_moves_its_tasks(sine):
     for name in ("MAML", "CVaR-ML"):
         assert sine["phis"][name] == [[0.5] * 3] * 40
@@ -171,6 +173,7 @@ def test_sine_only_roml_moves_its_tasks(sine):
     assert course[-1][0] > 0.7  # to high amplitudes
 
 
+@pytest.mark.slow
 def test_sine_losses_in_the_course_of_adaptation(sine):
     assert sine["curves"].keys() == {"MAML", "CVaR-ML", "RoML"}
     for means, tails in sine["curves"].values():
@@ -179,6 +182,7 @@ def test_sine_losses_in_the_course_of_adaptation(sine):
         assert means[1] < means[0]  # the step that was trained helps
 
 
+@pytest.mark.slow
 def test_sine_sweep_has_a_point_for_each_alpha(sine):
     points = sine["sweep"]
     assert len(points) == len(sine["alphas"]) == 5
@@ -186,6 +190,7 @@ def test_sine_sweep_has_a_point_for_each_alpha(sine):
     assert points[0] != points[-1]  # alpha has come through
 
 
+@pytest.mark.slow
 def test_sine_own_tasks_are_learned(sine):
     own = sine["own"]
     assert own.keys() == {"untrained", "MAML", "RoML"}
@@ -197,6 +202,7 @@ def test_sine_own_tasks_are_learned(sine):
     assert all(math.isfinite(slope) and slope for slope in sine["gradient"].values())
 
 
+@pytest.mark.slow
 def test_sine_draws(sine):
     assert sine["maps"] == [9, 9]  # amplitudes by frequencies, for two methods
     assert sine["lines"] == [6, 4, 6]  # CVaR and mean by method; phi; a point for each alpha

@@ -334,6 +334,7 @@ def test_a_finished_comparison_only_repeats_its_tables(compared, extra, monkeypa
     assert {name: (other / "khazad-dum" / name).read_bytes() for name in NAMES} == before
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_comparison(compared, tmp_path, monkeypatch):
     asked = []
 

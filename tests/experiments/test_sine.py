@@ -181,6 +181,7 @@ def test_evaluate_repeats_the_test(two, tmp_path, capsys):
     assert len(other) == 10 and not np.isin(other["task_0"], first["task_0"]).any()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run_sine, two, tmp_path, monkeypatch):
     path = tmp_path / "sine" / "roml-maml"
     with monkeypatch.context() as patch:
@@ -240,6 +241,7 @@ def test_a_sweep_is_its_runs_side_by_side(swept, two):
         np.testing.assert_allclose(mean, tail, rtol=1e-5)  # of all tasks
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on(run_sine, swept, tmp_path, monkeypatch, capsys):
     words = ["--seeds", "1", "5", "--alphas", "0.25", "1"]
     with monkeypatch.context() as patch:

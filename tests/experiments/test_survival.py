@@ -127,7 +127,8 @@ def stop_after_saving(monkeypatch, number):
     monkeypatch.setattr(checkpoints, "save", save_or_die)
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 3])
 def test_seeds_that_were_not_all_saved_go_on_together(
     number, several, run_tiny, tmp_path, monkeypatch, capsys
 ):
@@ -145,6 +146,7 @@ def test_seeds_that_were_not_all_saved_go_on_together(
         assert_same_run(path, several / path.name)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_only_the_way_from_the_one_before(
     single, run_tiny, tmp_path, capsys, monkeypatch
 ):
