@@ -104,9 +104,13 @@ def cvar_words(comparison: Comparison) -> str:
     return f"{cvar_name(comparison)}: mean over the {worst}{' of tasks' * bool(comparison.alpha)}"
 
 
+def _seed_counts(table: pd.DataFrame, methods: list[Method]) -> pd.Series:
+    return table.groupby("method")["seed"].nunique()[[m.spec for m in methods]]
+
+
 def seed_count(table: pd.DataFrame, methods: list[Method]) -> str:
     """The number of seeds of each method, in words."""
-    counts = table.groupby("method")["seed"].nunique()[[m.spec for m in methods]]
+    counts = _seed_counts(table, methods)
     low, high = counts.min(), counts.max()
     words = f"{high} seeds" if low == high else f"{low} to {high} seeds"
     return "1 seed" if high == 1 else words
@@ -114,7 +118,7 @@ def seed_count(table: pd.DataFrame, methods: list[Method]) -> str:
 
 def band_words(table: pd.DataFrame, methods: list[Method]) -> str:
     """What the bands of ``course`` are, for captions; empty if there are none."""
-    counts = table.groupby("method")["seed"].nunique()[[m.spec for m in methods]]
+    counts = _seed_counts(table, methods)
     words = []
     if counts.max() >= _FEW:
         words.append("95 % confidence intervals over seeds by Student's t")
