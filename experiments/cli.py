@@ -14,8 +14,8 @@ from typing import Annotated, Any, Generic, Literal
 import numpy as np
 import tyro
 
-from experiments.config import E, Experiment, L, UserError, settings
 from experiments.presets import DEFAULT_ENV, PRESETS
+from experiments.spec.experiment import E, Experiment, L, UserError, settings
 
 # What tyro says, and what of it is of use.
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)")

@@ -21,10 +21,12 @@ from typing import Annotated, NamedTuple
 import jax
 import tyro
 
-from experiments import cli, compact, grid, runs, tables, train
-from experiments.config import Built, UserError, build, settings
+from experiments import cli, train
 from experiments.presets import DEFAULT_ENV, PRESETS
-from experiments.runs import Run
+from experiments.spec.experiment import Built, UserError, build, settings
+from experiments.study import results, schedule, tables
+from experiments.training import runs
+from experiments.training.runs import Run
 
 _GIB = 2**30
 _NOT_HERE = {
@@ -201,7 +203,7 @@ def _method(spec: str, options: Options, rest: list[str]) -> Method:
     Raises:
       UserError: a flag or a value of the method is not valid.
     """
-    name, words = grid.parse_spec(spec)
+    name, words = schedule.parse_spec(spec)
     changes = spec.partition(":")[2]
     folder = f"{name}-{options.learner},{changes}" if changes else None
     argv = [options.env]
@@ -241,12 +243,12 @@ def _groups(
 ) -> tuple[list[Group], int | None]:
     """What trains, in order, and the memory that is free."""
     groups: list[Group] = []
-    free = grid.free_memory()
+    free = schedule.free_memory()
     for method, finished in zip(methods, done, strict=True):
         size = method.built.state_bytes * method.copies * method.width
-        most = grid.seeds_at_once(size, free, options.at_once)
+        most = schedule.seeds_at_once(size, free, options.at_once)
         steps = _steps(method, finished, options.out)
-        groups += [Group(method, *group) for group in grid.side_by_side(steps, most)]
+        groups += [Group(method, *group) for group in schedule.side_by_side(steps, most)]
     return groups, free
 
 
@@ -362,9 +364,9 @@ def _finish(methods: list[Method], options: Options, quiet: bool) -> None:
             missing.setdefault(method.row(run), []).extend([] if run in done else [run.seed])
     if quiet and not members:
         return
-    compact.write(folder, compact.collect(members))
-    results = compact.read(folder)  # the tables follow from the files alone
-    print("\n" + tables.write(folder, results, missing))
+    results.write(folder, results.collect(members))
+    found = results.read(folder)  # the tables follow from the files alone
+    print("\n" + tables.write(folder, found, missing))
     print(f"results and tables are in {folder}")
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments import checkpoints, cli, report, runs, testing
-from experiments.config import Built, Experiment, UserError, build, learner_name
+from experiments import cli
 from experiments.presets import PRESETS
-from experiments.runs import Run
+from experiments.spec.experiment import Built, Experiment, UserError, build, learner_name
+from experiments.training import agents, checkpoints, report, runs
+from experiments.training.runs import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Options:
     """
 
     run: Annotated[str, tyro.conf.Positional]
-    checkpoint: testing.Checkpoint = "tested"
+    checkpoint: agents.Checkpoint = "tested"
     tasks: int | None = None
     seed: int | None = None
     csv: Path | None = None
@@ -63,20 +64,20 @@ def main(argv: Sequence[str]) -> int:
     for path in find_runs(Path(options.run)):
         run = runs.read_config(path)
         groups.setdefault((run.env, run.experiment), []).append((path, run))
-    tables, summary, which = [], [], testing.which_agent(options.checkpoint)
+    tables, summary, which = [], [], agents.which_agent(options.checkpoint)
     for (env, experiment), members in groups.items():
         built, view = build(experiment), PRESETS[env].view
-        test = testing.make_test(built, view, options.tasks or experiment.test_tasks)
+        test = agents.make_test(built, view, options.tasks or experiment.test_tasks)
         alpha, scores, notes = experiment.method.alpha, [], []
         for path, run in members:
-            (params, sampler), step = testing.load_agent(path, built, which)
+            (params, sampler), step = agents.load_agent(path, built, which)
             table = (
                 test(params, run.evaluation_seed).assign(seed=run.seed)
                 if options.seed is None
                 else test(params, options.seed)
             )
-            phi = testing.final_phi(sampler, experiment)
-            scores.append(testing.score(table, alpha, view, phi)._replace(seed=run.seed))
+            phi = agents.final_phi(sampler, experiment)
+            scores.append(agents.score(table, alpha, view, phi)._replace(seed=run.seed))
             notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
             tables.append(table.assign(run=str(path)))
         summary += [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)]
@@ -96,7 +97,7 @@ def _write(file: Path | None, table: pd.DataFrame) -> None:
         print(f"{len(table):,} rows written to {file}")
 
 
-def _summary(run: Run, score: testing.Score) -> dict[str, Any]:
+def _summary(run: Run, score: agents.Score) -> dict[str, Any]:
     """The row of one run."""
     method = run.experiment.method
     return {

@@ -20,20 +20,21 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 
 from envs.khazad_dum import AT_GOAL, FALLEN, UNDER_WAY, KhazadDum
-from experiments import (
-    adaptation_figures,
-    cli,
-    compact,
-    comparison_figures,
-    render_khazad_dum,
-    runs,
-    style,
-    tables,
-)
-from experiments.config import UserError
-from experiments.figure_parts import Comparison, Map, Method, NotConcernedError, NothingToDrawError
-from experiments.paradigms import paradigm_of
+from experiments import cli, style
+from experiments.domains.khazad_dum import draw
 from experiments.presets import PRESETS
+from experiments.spec.experiment import UserError
+from experiments.spec.paradigms import paradigm_of
+from experiments.study import adaptation, results, tables
+from experiments.study.comparison import FIGURES as COMPARISON
+from experiments.study.figure_parts import (
+    Comparison,
+    Map,
+    Method,
+    NotConcernedError,
+    NothingToDrawError,
+)
+from experiments.training import runs
 
 CAPTIONS = "captions.md"
 
@@ -79,16 +80,16 @@ def main(argv: Sequence[str]) -> int:
     formats = [cli.one_of("format", kind, style.FORMATS) for kind in options.format]
     if not formats:
         raise UserError(f"--format needs one or more of {', '.join(style.FORMATS)}")
-    results = compact.read(_folder(options, options.env))
+    found = results.read(_folder(options, options.env))
     for other in options.beside:
-        results = compact.beside(results, compact.read(_folder(options, other)), other)
-    comparison = _compare(options, results)
+        found = results.beside(found, results.read(_folder(options, other)), other)
+    comparison = _compare(options, found)
     out = options.out / "+".join([options.env, *options.beside])
     out.mkdir(parents=True, exist_ok=True)
     captions = []
-    for name, draw in (comparison_figures.FIGURES | adaptation_figures.FIGURES).items():
+    for name, draw_one in (COMPARISON | adaptation.FIGURES).items():
         try:
-            figure, caption = draw(results, comparison)
+            figure, caption = draw_one(found, comparison)
         except NotConcernedError:
             continue
         except NothingToDrawError as reason:
@@ -101,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     runs.write_whole(out / CAPTIONS, "\n".join(captions))
     print(out / CAPTIONS)
     shown = [method.spec for method in comparison.methods]
-    tables.write(out, compact.Results(*(t[t["method"].isin(shown)] for t in results)), {})
+    tables.write(out, results.Results(*(t[t["method"].isin(shown)] for t in found)), {})
     print(out / "table.md")
     return 0
 
@@ -134,13 +135,13 @@ def _folder(options: Options, env: str) -> Path:
     )
 
 
-def _compare(options: Options, results: compact.Results) -> Comparison:
+def _compare(options: Options, found: results.Results) -> Comparison:
     """What the figures need to know beside the tables.
 
     Raises:
       UserError: a method has no results.
     """
-    table = results.runs.drop_duplicates("method")
+    table = found.runs.drop_duplicates("method")
     learners = dict(zip(table["method"], table["learner"], strict=True))
     wanted = {cli.one_of("method", spec, learners) for spec in options.methods or learners}
     preset, looks = PRESETS[options.env], style.looks(learners)
@@ -148,7 +149,7 @@ def _compare(options: Options, results: compact.Results) -> Comparison:
     methods = [
         Method(
             spec,
-            compact.label(spec, learner, options.env),
+            results.label(spec, learner, options.env),
             looks[spec],
             published.get(spec) if learner == preset.default_learner else None,
         )
@@ -167,7 +168,7 @@ def _compare(options: Options, results: compact.Results) -> Comparison:
         preset.view.unit if preset.view else "",
         paradigm.frames,
         paradigm.returns,
-        compact.tested_words(results.runs[results.runs["method"].isin(wanted)]),
+        results.tested_words(found.runs[found.runs["method"].isin(wanted)]),
         dict(zip(family.phi_names, np.asarray(family.phi0, float).tolist(), strict=True)),
         MAPS.get(preset.env_class()),
     )
@@ -179,7 +180,7 @@ def _compare(options: Options, results: compact.Results) -> Comparison:
 def _khazad_dum_paths(ax: Axes, places: np.ndarray, outcomes: list[str]) -> None:
     ends = {"done": AT_GOAL, "fall": FALLEN}
     status = np.array([ends.get(outcome.rpartition("_")[2], UNDER_WAY) for outcome in outcomes])
-    render_khazad_dum.draw_paths(ax, places, status, legend=False)
+    draw.draw_paths(ax, places, status, legend=False)
     for part in ax.collections:  # made for panels of twice the size
         if isinstance(part, PathCollection):
             part.set_sizes(0.4 * part.get_sizes())
@@ -187,7 +188,7 @@ def _khazad_dum_paths(ax: Axes, places: np.ndarray, outcomes: list[str]) -> None
             part.set_linewidth(0.7)
 
 
-MAPS: dict[type, Map] = {KhazadDum: Map(_khazad_dum_paths, render_khazad_dum.legend_handles)}
+MAPS: dict[type, Map] = {KhazadDum: Map(_khazad_dum_paths, draw.legend_handles)}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from math import nan
 
 from envs.khazad_dum import KhazadDum
 from envs.sine import Sine
-from experiments.config import Experiment, MethodConfig
-from experiments.mujoco_presets import mujoco_presets
-from experiments.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
-from experiments.views import KHAZAD_DUM, SINE
+from experiments.domains.mujoco.presets import mujoco_presets
+from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
+from experiments.spec.experiment import Experiment, MethodConfig
+from experiments.spec.view import KHAZAD_DUM, SINE
 from roml_jax.learners.maml import MAMLConfig
 from roml_jax.learners.ppo import PPOConfig
 from roml_jax.learners.varibad import VariBADConfig

@@ -21,13 +21,16 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from envs.mujoco.body_env import BodyEnv
-from experiments import cli, compact, render_body, runs, testing, video
-from experiments.config import UserError, learner_name
+from experiments import cli
 from experiments.evaluate import find_runs
 from experiments.presets import PRESETS
-from experiments.replay import Replay, choose, replay_runs
-from experiments.runs import Run
-from experiments.video import Caption
+from experiments.spec.experiment import UserError, learner_name
+from experiments.study import results
+from experiments.training import agents, runs
+from experiments.training.runs import Run
+from experiments.videos import bodies, video
+from experiments.videos.replay import Replay, choose, replay_runs
+from experiments.videos.video import Caption
 from roml_jax.evaluate import evaluation_key, sample_tasks
 
 _DRAWN = 64  # tasks, of which the default ones are chosen
@@ -62,7 +65,7 @@ class Options:
     runs: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")
     ] = ()
-    checkpoint: testing.Checkpoint = "tested"
+    checkpoint: agents.Checkpoint = "tested"
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK [TASK ...]")] = ()
     episode: int | None = None
     seed: int | None = None
@@ -78,7 +81,7 @@ class Plan(NamedTuple):
 
     env: BodyEnv
     members: list[tuple[Path, Run]]
-    checkpoint: str | None  # of testing.load_agent
+    checkpoint: str | None  # of agents.load_agent
     tasks: Float[np.ndarray, "n D"] | None
     episode: int  # from 0 on
     seed: int
@@ -181,10 +184,10 @@ def _plan(options: Options) -> Plan:
         raise UserError(f"--stride must be at most the {env.horizon} steps of an episode")
     files = _files(options, paths)
     video.check_packages([file.suffix[1:] for file in files])
-    render_body.choose_backend()
-    render_body.check_drawing(env)
+    bodies.choose_backend()
+    bodies.check_drawing(env)
     stride = options.stride or max(1, int(np.ceil(1 / (env.dt * _SMOOTH_FPS))))
-    checkpoint = testing.which_agent(options.checkpoint)
+    checkpoint = agents.which_agent(options.checkpoint)
     seed = members[0][1].evaluation_seed if options.seed is None else options.seed
     fps = options.fps or 1 / (env.dt * stride)
     return Plan(env, members, checkpoint, tasks, episode - 1, seed, size, fps, stride, files)
@@ -303,7 +306,7 @@ def _cells(
 def _labels(members: Sequence[Run]) -> list[str]:
     """Names of the runs, with as much as it takes to tell them apart."""
     names = [
-        compact.label(run.experiment.method.name, learner_name(run.experiment.learner), run.env)
+        results.label(run.experiment.method.name, learner_name(run.experiment.learner), run.env)
         for run in members
     ]
     for more in (
@@ -328,12 +331,12 @@ def _task_words(env: BodyEnv, task: Float[np.ndarray, " D"]) -> str:
 @contextlib.contextmanager
 def _painters(
     plan: Plan, tasks: Float[np.ndarray, "n D"], cells: Sequence[Cell]
-) -> Iterator[list[render_body.Painter]]:
+) -> Iterator[list[bodies.Painter]]:
     """One for each task, all with the same camera."""
-    models = [render_body.task_model(plan.env, task) for task in tasks]
-    goals = [render_body.goal_of(plan.env, task) for task in tasks]
+    models = [bodies.task_model(plan.env, task) for task in tasks]
+    goals = [bodies.goal_of(plan.env, task) for task in tasks]
     width, height = plan.size
-    camera = render_body.frame(
+    camera = bodies.frame(
         plan.env,
         [models[cell.row] for cell in cells],
         [cell.qpos for cell in cells],
@@ -342,13 +345,13 @@ def _painters(
     )
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(render_body.Painter(model, camera, width, height, goal))
+            stack.enter_context(bodies.Painter(model, camera, width, height, goal))
             for model, goal in zip(models, goals, strict=True)
         ]
 
 
 def _panels(
-    cells: Sequence[Cell], painters: Sequence[render_body.Painter], rows: int, t: int
+    cells: Sequence[Cell], painters: Sequence[bodies.Painter], rows: int, t: int
 ) -> list[list[tuple[np.ndarray, Caption]]]:
     """The panels of one moment, in rows."""
     drawn = [

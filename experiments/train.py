@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import checkpoints, cli, report, runs, testing, trackers
-from experiments.config import UserError, build, warn
-from experiments.device import Session, compile_functions, start_state
-from experiments.loop import Habits, Loop, NotFinite
+from experiments import cli
 from experiments.presets import PRESETS
-from experiments.runs import Run
+from experiments.spec.experiment import UserError, build, warn
+from experiments.training import agents, checkpoints, report, runs, trackers
+from experiments.training.device import Session, compile_functions, start_state
+from experiments.training.loop import Habits, Loop, NotFinite
+from experiments.training.runs import Run
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,29 +136,30 @@ def _check_room(path: Path, size: int) -> None:
 
 def _finish(session: Session, loop: Loop) -> None:
     """Tests every seed, writes its figures and prints the table; ``test.csv`` comes last."""
-    from experiments import run_figures, style
+    from experiments import style
+    from experiments.training import pictures
 
     built, start = session.built, time.perf_counter()
     experiment, view = built.experiment, PRESETS[session.runs[0].env].view
-    test = testing.make_test(built, view, experiment.test_tasks)
+    test = agents.make_test(built, view, experiment.test_tasks)
     draw = built.paradigm.make_draw(built, view) if view else None
-    scores: dict[float, list[testing.Score]] = {}
+    scores: dict[float, list[agents.Score]] = {}
     for i, (run, path) in enumerate(zip(session.runs, session.paths, strict=True)):
         params, _ = loop.tested_agent(i)
         table = test(params, run.evaluation_seed).assign(seed=run.seed)
         metrics = pd.read_csv(path / runs.METRICS)
-        style.save(run_figures.curve(metrics, run, built), path / "curve.png")
-        style.save(run_figures.sampler(metrics, run, built), path / "cem.png")
+        style.save(pictures.curve(metrics, run, built), path / "curve.png")
+        style.save(pictures.sampler(metrics, run, built), path / "cem.png")
         if draw is not None:
             picture = draw(params, run.evaluation_seed)
             style.save(picture, path / f"{built.paradigm.picture}.png")
         runs.write_whole(path / runs.TEST, table.to_csv(index=False))
-        phi = testing.final_phi(session.one(loop.state.sampler, i), run.experiment)
+        phi = agents.final_phi(session.one(loop.state.sampler, i), run.experiment)
         alpha = run.experiment.method.alpha
-        scores.setdefault(alpha, []).append(testing.score(table, alpha, view, phi))
+        scores.setdefault(alpha, []).append(agents.score(table, alpha, view, phi))
     tasks, seconds = experiment.test_tasks, time.perf_counter() - start
-    agents = report.agent_words(experiment.tested_agent())
-    print(f"\n{session.runs[0].label()}, test of {agents} on {tasks:,} tasks ({seconds:.0f} s)")
+    tested = report.agent_words(experiment.tested_agent())
+    print(f"\n{session.runs[0].label()}, test of {tested} on {tasks:,} tasks ({seconds:.0f} s)")
     for alpha, group in scores.items():
         print(*[f"\nalpha {alpha:g}"] * (len(scores) > 1), report.table(group, alpha), sep="\n")
 

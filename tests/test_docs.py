@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.config import LEARNERS
 from experiments.presets import PRESETS
+from experiments.spec.experiment import LEARNERS
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"

@@ -27,10 +27,10 @@ import numpy as np
 
 from envs import Ant, HalfCheetah, Humanoid
 from experiments.bench.timing import keep
-from experiments.config import build
 from experiments.evaluate import find_runs
-from experiments.runs import read_config
-from experiments.testing import load_agent, make_test, task_returns
+from experiments.spec.experiment import build
+from experiments.training.agents import load_agent, make_test, task_returns
+from experiments.training.runs import read_config
 from roml_jax.risk import cvar
 
 BODIES: dict[str, Any] = {"half-cheetah": HalfCheetah, "ant": Ant, "humanoid": Humanoid}

@@ -32,7 +32,7 @@ FRAMES = 128_000  # of one seed in a measurement of training, or two steps
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the sizes asked for."""
-    from experiments.mujoco_presets import mujoco_presets
+    from experiments.domains.mujoco.presets import mujoco_presets
 
     presets = sorted(mujoco_presets())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,8 +112,8 @@ def measure_training(preset: str, engine: str, seeds: int) -> dict[str, Any]:
     """Frames/s of whole training steps under RoML."""
     import jax
 
-    from experiments.config import build
     from experiments.presets import PRESETS
+    from experiments.spec.experiment import build
 
     experiment = PRESETS[preset].experiment
     env = dataclasses.replace(experiment.env, physics=engine)

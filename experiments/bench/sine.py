@@ -16,8 +16,8 @@ from typing import Any
 import jax
 
 from experiments.bench.timing import device_name, keep, time_steps
-from experiments.config import build
 from experiments.presets import PRESETS
+from experiments.spec.experiment import build
 
 METHODS, SEEDS = ("baseline", "cvar-ml", "roml"), (1, 10, 30)
 REPEATS = 100  # steps that are timed as one program

@@ -1,0 +1,114 @@
+"""How episodes of MuJoCo bodies are named, counted and drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.mujoco.body_env import BodyEnv
+from experiments.spec.view import Info, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SPEED_AT = {"half_cheetah": 8, "ant": 13, "humanoid": 22}  # the root's, in an observation
+_UNIT = {"velocity": "m/s", "x": "m", "y": "m"}
+_DRAWN = 5  # tasks, and ranges of tasks
+_SMOOTH = 10  # control steps over which a speed is averaged
+
+
+def body_view(env: BodyEnv) -> View:
+    """The view of one variation of one body."""
+    name = env.family.names[0]
+    if name == "velocity":
+        drawn = np.linspace(0.1, 0.9, _DRAWN) * env.max_velocity  # type: ignore[attr-defined]
+        edges = np.linspace(0, env.max_velocity, _DRAWN + 1)  # type: ignore[attr-defined]
+        tasks = drawn[:, None]
+    elif name == "x":
+        angles = np.arange(8) / 8 * 2 * np.pi
+        radius = env.radius  # type: ignore[attr-defined]
+        tasks = 0.8 * radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        edges = np.linspace(-radius, radius, _DRAWN + 1)
+    else:
+        widest = 0.5 if len(env.family.names) == 10 else 1.0
+        drawn = 2 ** (np.linspace(-0.9, 0.9, _DRAWN) * widest)
+        low, *inner, high = 100 * 2 ** (np.linspace(-1, 1, _DRAWN + 1) * widest)
+        edges = np.array([np.floor(low), *np.round(inner), np.ceil(high)]) / 100
+        tasks = np.ones((_DRAWN, len(env.family.names)))
+        tasks[:, 0] = drawn
+    draw = _draw_paths if name == "x" else _draw_speeds(env)
+    return View(
+        None,
+        _columns,
+        tasks.astype(np.float32),
+        draw,
+        task=name.replace("_", " "),
+        unit=_UNIT.get(name, "factor"),
+        ranges=tuple(map(float, edges)),
+        trace=None,
+    )
+
+
+def _columns(info: Info) -> Info:
+    """Where the episode ended, in metres, and whether its simulation diverged."""
+    return {name: info[name] for name in ("x", "y", "height", "diverged")}
+
+
+def _draw_speeds(env: BodyEnv) -> Any:
+    """Speeds along x in the first and the last episode, a line for each task."""
+
+    def draw(tasks: np.ndarray, obs: np.ndarray, info: Info, terminal: bool) -> Figure:
+        from experiments import style
+
+        figure, panels = _panels(obs, terminal, 2.4)
+        window = np.ones(_SMOOTH) / _SMOOTH
+        for ax, seen in panels:
+            for i, task in enumerate(tasks):
+                smooth = np.convolve(seen[:, i, _SPEED_AT[env.body]], window, "valid")
+                time = env.dt * (np.arange(len(smooth)) + _SMOOTH / 2)
+                ax.plot(time, smooth, color=style.shade(i, len(tasks)), label=f"{task[0]:.2g}")
+            ax.set_xlabel("time (s)")
+        panels[0][0].set_ylabel("speed along x (m/s)")
+        panels[-1][0].legend(
+            title=env.family.names[0].replace("_", " "), loc="center left", bbox_to_anchor=(1, 0.5)
+        )
+        return figure
+
+    return draw
+
+
+def _draw_paths(tasks: np.ndarray, obs: np.ndarray, info: Info, terminal: bool) -> Figure:
+    """Paths of the first and of the last episode to goals all around."""
+    from experiments import style
+
+    figure, panels = _panels(obs, terminal, 2.7)
+    for ax, seen in panels:
+        for i, goal in enumerate(tasks):
+            color = style.shade(i, len(tasks))
+            ax.plot(*seen[:, i, :2].T, color=color, lw=0.9)
+            ax.plot(*goal, "x", color=color)
+        ax.set_aspect("equal")
+        ax.set_xlabel("x (m)")
+    panels[0][0].set_ylabel("y (m)")
+    return figure
+
+
+def _panels(
+    obs: np.ndarray, terminal: bool, height: float
+) -> tuple[Figure, list[tuple[Axes, np.ndarray]]]:
+    """Axes for the first and the last episode, each with its observations ``[H, n, O]``.
+
+    If the first observation of later episodes is the ``terminal`` one of those before, it is
+    left out.
+    """
+    from experiments import style
+
+    shown = sorted({0, len(obs) - 1})
+    figure, axes = style.new_figure(2.6 * len(shown), height, 1, len(shown), sharey=True)
+    panels = []
+    for ax, episode in zip(axes.ravel(), shown, strict=True):
+        ax.set_title(f"episode {episode + 1}")
+        panels.append((ax, obs[episode, int(terminal and episode > 0) :]))
+    return figure, panels

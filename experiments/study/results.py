@@ -1,0 +1,375 @@
+"""Compact results: what tables and figures need of many runs, as six small CSV files.
+
+``collect`` reads run directories, ``write`` and ``read`` a folder of results. A method is a
+word in all of them: its name, or a variant with flags of ``experiments.train``, as in
+``roml:nu=0,soft_update=0``.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from experiments import cli
+from experiments.presets import DEFAULT_ENV, PRESETS
+from experiments.spec.experiment import (
+    Built,
+    UserError,
+    at_alpha,
+    build,
+    learner_name,
+    settings,
+    warn,
+)
+from experiments.spec.paradigms import make_play
+from experiments.spec.view import View
+from experiments.training import agents, checkpoints, report, runs
+from experiments.training.runs import Run
+from roml_jax.risk import cvar
+
+_METHODS = {"cvar-ml": "CVaR-ML", "roml": "RoML", "naive": "Naive", "oracle": "Oracle"}
+_LEARNERS = {"varibad": "VariBAD", "ppo": "PPO", "maml": "MAML"}
+_WORDS = (
+    *("env", "method", "learner", "tested", "command", "commit", "device", "jax", "changed"),
+    "outcome",
+)
+_ESTIMATES = ["sample_mean", "reference_mean", "reference_cvar"]
+FINAL_AGENTS = "final agents"  # what tested_words says of them
+TEST_COLUMNS = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
+_VALIDATION = ["method", "seed", "step", "frames", "mean", "cvar"]
+_EPISODES = ["method", "seed", "task_0", "task_index", "episode", "step", "x", "y", "outcome"]
+_RISK = ["method", "seed", "steps", "alpha", "cvar"]
+_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the CVaR of a test
+_AFTER = "return_after_"  # the columns of a test after a number of inner steps
+_REPEATS = 12  # sample episodes of the same first component of the task
+_WINDOWS = 5, 200  # of the sampler's course, between two validations and in all, about
+
+
+class Results(NamedTuple):
+    """Six tables, each with the columns ``method`` and ``seed``.
+
+    Attributes:
+      runs: a row per run: its settings, its cost, and what made it.
+      tests: a row per run over all test tasks (``low``, ``high`` empty), and one per range of
+        tasks ``low <= task_0 < high``; ``tasks``, ``mean``, ``cvar`` (over all tasks only),
+        then the share of each outcome. A range without tasks has neither mean nor shares.
+      validation: a row per validation: ``step``, ``frames``, ``mean``, ``cvar``.
+      sampler: a row per window of training steps of the methods whose ``phi`` moves: the last
+        ``step``, ``frames`` and ``phi_…``, and the means of the sampler's estimates.
+      episodes: a row per step of the sample episodes of each method's first seed: where the
+        agent stood, and how the episode ended.
+      risk: a row per run and level ``alpha``: the CVaR of the test at this level, the mean at
+        level 1, of the return that counts (``steps`` empty) and, at level 1 and at that of
+        the run, of the return after 0, 1, … inner ``steps``. Older results have none.
+    """
+
+    runs: pd.DataFrame
+    tests: pd.DataFrame
+    validation: pd.DataFrame
+    sampler: pd.DataFrame
+    episodes: pd.DataFrame
+    risk: pd.DataFrame = pd.DataFrame(columns=_RISK)
+
+
+def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
+    """The name of a method for people: ``"CVaR-ML, policy.unselected=constant_advantage"``.
+
+    Args:
+      spec: METHOD or METHOD:flag=value,…, and @ENV if it is of another environment's results.
+      learner: the name of its learner, which is the name of the baseline too.
+      env: of the results; its usual learner goes without saying.
+    """
+    usual = PRESETS[env].default_learner if env in PRESETS else None
+    spec, _, other = spec.partition("@")
+    method, _, changes = spec.partition(":")
+    below = _LEARNERS.get(learner, learner)
+    name = below if method == "baseline" else _METHODS.get(method, method)
+    if method != "baseline" and learner != usual:
+        name += f" on {below}"
+    return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
+
+
+def tested_words(table: pd.DataFrame) -> str:
+    """Which agents were tested: ``"final agents"``, or those of the best validations.
+
+    Args:
+      table: rows of ``Results.runs``; all are of final agents where these do not say it.
+    """
+    if "tested" not in table or set(table["tested"]) == {"final"}:
+        return FINAL_AGENTS
+    words = {"final": "last step", "best-mean": "mean", "best-cvar": "CVaR"}
+    kinds: dict[str, list[str]] = {}
+    for row in table.drop_duplicates("method").to_dict("records"):
+        name = label(row["method"], row["learner"], row["env"])
+        kinds.setdefault(words[row["tested"]], []).append(name)
+    if len(kinds) == 1:
+        return f"agents of the best validation {next(iter(kinds))}"
+    told = "; ".join(f"{', '.join(names)}: {kind}" for kind, names in kinds.items())
+    return f"agents of the best validation ({told})"
+
+
+def read(folder: Path) -> Results:
+    """Reads results that ``write`` has written.
+
+    Raises:
+      UserError: a file is missing.
+    """
+    tables = []
+    for name in Results._fields:
+        file = folder / f"{name}.csv"
+        if not file.is_file() and name in Results._field_defaults:
+            tables.append(Results._field_defaults[name])
+            continue
+        if not file.is_file():
+            raise UserError(
+                f"{file} is missing: it is made by python -m experiments.compare {folder.name}"
+            )
+        table = pd.read_csv(file, dtype=dict.fromkeys(_WORDS, str))
+        words = [column for column in table if column in _WORDS]
+        tables.append(table.fillna(dict.fromkeys(words, "")))
+    return Results(*tables)
+
+
+def write(folder: Path, results: Results) -> None:
+    """Writes six files, each of them whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in results._asdict().items():
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        runs.write_whole(folder / f"{name}.csv", text)
+
+
+def beside(results: Results, other: Results, env: str) -> Results:
+    """Results with those of another environment, whose methods become METHOD@ENV."""
+    pairs = zip(results, other, strict=True)
+    return Results(
+        *(pd.concat([own, more.assign(method=more["method"] + f"@{env}")]) for own, more in pairs)
+    )
+
+
+def collect(members: list[tuple[str, Path]]) -> Results:
+    """Reads finished runs of one environment.
+
+    Args:
+      members: method and run directory of each, in the order of the tables. The first run of
+        a method plays the sample episodes, if the checkpoint of its last step is there.
+
+    Raises:
+      UserError: there is none, or a directory is not that of a run of this version.
+    """
+    if not members:
+        raise UserError("no run is finished yet: there are no results to collect")
+    parts: dict[str, list[Any]] = {name: [] for name in Results._fields}
+    build_once, played = functools.cache(build), set[str]()
+    for spec, path in members:
+        run = runs.read_config(path)
+        built, view = build_once(run.experiment), PRESETS[run.env].view
+        metrics, test = pd.read_csv(path / runs.METRICS), pd.read_csv(path / runs.TEST)
+        own: dict[str, Any] = {"method": spec, "seed": run.seed}
+        parts["runs"].append(_run_row(spec, run, built, path, metrics))
+        parts["tests"] += [own | row for row in _test_rows(test, run, view)]
+        parts["risk"] += [own | row for row in _risk_rows(test, run)]
+        parts["validation"].append(_validation(metrics).assign(**own))
+        parts["sampler"].append(_sampler(metrics, built).assign(**own))
+        if view is not None and spec not in played:
+            parts["episodes"] += [
+                table.assign(**own) for table in _episodes(run, built, path, view)
+            ]
+        played.add(spec)
+    return Results(
+        pd.DataFrame(parts["runs"]),
+        _fill_shares(pd.DataFrame(parts["tests"])),
+        _joined(parts["validation"], _VALIDATION),
+        _moving(_joined(parts["sampler"], ["method", "seed", "step", "frames"])),
+        _joined(parts["episodes"], _EPISODES),
+        pd.DataFrame(parts["risk"], columns=_RISK),
+    )
+
+
+# ------------------------------------------------------------------ one run
+
+
+def command(run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> str:
+    """The command that trains a run in the default folder, beside the same runs.
+
+    Args:
+      run: the run.
+      seeds: of these runs.
+      alphas: of these runs, if they sweep it.
+    """
+    seeds, alphas = list(dict.fromkeys(seeds)), list(dict.fromkeys(alphas))
+    if alphas:  # what a sweep has put into the name and the settings
+        usual_alpha = PRESETS[run.env].experiment.method.alpha
+        name = (run.name or "").rpartition(",alpha=")[0]
+        run = run._replace(
+            name=None if name == run.pair else name,
+            experiment=at_alpha(run.experiment, usual_alpha),
+        )
+    learner, method = learner_name(run.experiment.learner), run.experiment.method.name
+    words = ["python", "-m", "experiments.train", run.env]
+    preset = PRESETS[run.env]
+    words += ["--learner", learner] if learner != preset.default_learner else []
+    words += ["--method", method] + (["--name", run.name] if run.name else [])
+    usual = settings(preset.with_learner(learner))
+    for name, value in settings(run.experiment).items():
+        if value != usual[name] and name != "method":
+            words += flag_words(name, value)
+    words += ["--alphas", *(f"{alpha:g}" for alpha in alphas)] if alphas else []
+    return shlex.join([*words, "--seeds", *cli.seed_words(seeds)])
+
+
+def flag_words(name: str, value: Any) -> list[str]:
+    """A setting as words of the command line.
+
+    Args:
+      name: as in ``settings``, ``policy.learning_rate`` for instance.
+      value: a bool becomes ``--flag`` or ``--no-flag``, a tuple several words.
+    """
+    path, _, last = name.replace("_", "-").rpartition(".")
+    lead = f"--{path}." if path else "--"
+    if isinstance(value, bool):
+        return [lead + ("" if value else "no-") + last]
+    return [lead + last, *map(str, value if isinstance(value, tuple) else (value,))]
+
+
+def _run_row(
+    spec: str, run: Run, built: Built, path: Path, metrics: pd.DataFrame
+) -> dict[str, Any]:
+    made = json.loads((path / runs.CONFIG).read_text())
+    return {
+        "env": run.env,
+        "method": spec,
+        "learner": learner_name(run.experiment.learner),
+        "seed": run.seed,
+        "alpha": run.experiment.method.alpha,
+        "frames": built.total_steps * built.learner.frames_per_step,
+        "steps": built.total_steps,
+        "tasks_per_step": built.learner.num_tasks,
+        "tested": run.experiment.tested_agent(),
+        "seconds": float(metrics["seconds"].iloc[-1]),
+        "command": command(run, made.get("side_by_side", [run.seed]), made.get("alphas", [])),
+        "commit": made.get("commit", ""),
+        "device": made.get("device", ""),
+        "jax": made.get("versions", {}).get("jax", ""),
+        "changed": report.changes(run.experiment, run.env),
+    }
+
+
+def _test_rows(table: pd.DataFrame, run: Run, view: View | None) -> list[dict[str, Any]]:
+    """The test over all tasks, then over each range of them."""
+    score = agents.score(table, run.experiment.method.alpha, view, {})
+    first = table.groupby("task_index")["task_0"].first().to_numpy()
+    returns = agents.task_returns(table).astype(float)
+    rows = [_row(np.nan, np.nan, returns, score.cvar, score.shares)]
+    rows[0]["mean"] = score.mean
+    if view is None:
+        return rows
+    for low, high in itertools.pairwise(view.ranges):
+        part = table[(table["task_0"] >= low) & (table["task_0"] < high)]
+        shares = agents.outcome_shares(part, view)
+        rows.append(_row(low, high, returns[(first >= low) & (first < high)], np.nan, shares))
+    return rows
+
+
+def _row(
+    low: float, high: float, returns: np.ndarray, cvar: float, shares: dict[Any, float]
+) -> dict[str, Any]:
+    mean = float(returns.mean()) if returns.size else np.nan
+    row = {"low": low, "high": high, "tasks": returns.size, "mean": mean, "cvar": cvar}
+    return row | {str(name): float(share) for name, share in shares.items()}
+
+
+def _risk_rows(table: pd.DataFrame, run: Run) -> list[dict[str, Any]]:
+    """The CVaR at several levels, and in the course of the adaptation."""
+    own = run.experiment.method.alpha
+    after = [name for name in map(str, table) if name.startswith(_AFTER)]
+    courses = {int(name.removeprefix(_AFTER)): table[name].to_numpy(np.float32) for name in after}
+    wanted: list[tuple[float, np.ndarray, set[float]]] = [
+        (np.nan, agents.task_returns(table), {*_LEVELS, own})
+    ]
+    wanted += [(steps, courses[steps], {own, 1.0}) for steps in sorted(courses)]
+    return [
+        {"steps": steps, "alpha": level, "cvar": float(cvar(jnp.asarray(returns), level))}
+        for steps, returns, levels in wanted
+        for level in sorted(levels)
+    ]
+
+
+def _fill_shares(tests: pd.DataFrame) -> pd.DataFrame:
+    """Outcomes in order of their names; 0 where there were tasks but no such episode."""
+    outcomes = sorted(str(name) for name in tests if name not in TEST_COLUMNS)
+    tests = tests[[*TEST_COLUMNS, *outcomes]]
+    filled = tests[outcomes].fillna(0.0).where(tests["tasks"] > 0)
+    return tests.assign(**{name: filled[name] for name in outcomes})
+
+
+def _validation(metrics: pd.DataFrame) -> pd.DataFrame:
+    seen = metrics.dropna(subset=["validation_mean"])
+    names = {"validation_mean": "mean", "validation_cvar": "cvar"}
+    return seen.rename(columns=names)[["step", "frames", "mean", "cvar"]]
+
+
+def _sampler(metrics: pd.DataFrame, built: Built) -> pd.DataFrame:
+    """The sampler's course by windows of training steps; the last one may be shorter."""
+    between, in_all = _WINDOWS
+    most = max(built.total_steps // in_all, 10)  # steps: a long training has many windows
+    window = max(1, min(built.experiment.validation_every // between, most))
+    steps = metrics[metrics["step"] > 0]
+    last = ["step", "frames", *built.metric_names()["phi"]]
+    how = dict.fromkeys(last, "last") | dict.fromkeys(_ESTIMATES, "mean")
+    windows = steps.groupby((steps["step"] - 1) // window)
+    return windows[[*last, *_ESTIMATES]].agg(how).reset_index(drop=True)
+
+
+def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """One table of many: the columns given come first."""
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(parts)
+    return table[[*columns, *(name for name in table.columns if name not in columns)]]
+
+
+def _moving(sampler: pd.DataFrame) -> pd.DataFrame:
+    """Only the methods whose ``phi`` does not stay where it was."""
+    phis = [column for column in sampler.columns if str(column).startswith("phi_")]
+    spread = sampler.groupby("method")[phis].nunique().max(axis=1)
+    return sampler[sampler["method"].isin(spread[spread > 1].index)]
+
+
+def _episodes(run: Run, built: Built, path: Path, view: View) -> list[pd.DataFrame]:
+    """First and last episodes of the final agent on some of the view's tasks, one by one."""
+    if view.trace is None or view.outcome is None:
+        return []
+    if checkpoints.newest_step(path) != built.total_steps:
+        warn(f"{path} has no checkpoint of its last step: no sample episodes of {run.label()}")
+        return []
+    (params, _), _ = agents.load_agent(path, built)
+    obs, info = make_play(built, view)(params, run.evaluation_seed)
+    places, ends = view.trace(obs).astype(float), view.columns(info)[view.outcome]
+    if built.boundary.observation == "terminal":
+        places[1:, 0] = places[1:, 1]  # a start that nobody has seen
+    first = view.tasks[:, 0]
+    chosen = [i for i, value in enumerate(first) if (first[:i] == value).sum() < _REPEATS]
+    return [
+        pd.DataFrame(
+            {
+                "task_0": first[i],
+                "task_index": i,
+                "episode": k,
+                "step": range(places.shape[1]),
+                "x": places[k, :, i, 0].round(2),
+                "y": places[k, :, i, 1].round(2),
+                "outcome": ends[k, i],
+            }
+        )
+        for i in chosen
+        for k in sorted({0, len(places) - 1})
+    ]

@@ -1,0 +1,1 @@
+"""One run on this machine: device, loop, checkpoints, files."""

@@ -1,0 +1,133 @@
+"""The test of a trained agent: one row per task and episode, and the numbers drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import PyTree
+from scipy import stats
+
+from experiments.spec.experiment import Built, Experiment
+from experiments.spec.view import View
+from experiments.training import checkpoints
+from experiments.training.device import agent, make_evaluate, saved_shape
+from roml_jax.evaluate import evaluation_key
+from roml_jax.risk import cvar
+
+Checkpoint: TypeAlias = Literal["tested", "newest", "best-mean", "best-cvar"]
+
+
+class Score(NamedTuple):
+    """What a test says about one seed."""
+
+    seed: int
+    mean: float  # over tasks, of the mean return over episodes
+    cvar: float  # mean of the ceil(alpha n) worst tasks
+    shares: dict[str, float]  # of the outcomes, over tasks and episodes
+    phi: dict[str, float]  # of the task sampler at the end of training, by component
+
+
+def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int], pd.DataFrame]:
+    """Compiles the test on n tasks.
+
+    Args:
+      built: the experiment.
+      view: names the episodes; None keeps the environment's numbers.
+      n: number of tasks.
+
+    Returns:
+      ``(params, seed) -> table``, where the seed decides tasks and noise, the same for
+      all methods and learners. Columns: seed, task_index, task_0, …, episode, return, and
+      those of the view.
+    """
+    compiled = jax.jit(make_evaluate(built, n, "test"))
+
+    def run(params: PyTree, seed: int) -> pd.DataFrame:
+        result = jax.tree.map(np.asarray, compiled(params, evaluation_key(seed, "test")))
+        episodes = result.episode_returns.shape[0]
+        info = view.columns(result.info) if view else result.info
+        columns = {"seed": np.full(n * episodes, seed), "task_index": np.repeat(range(n), episodes)}
+        for i, component in enumerate(result.tasks.T):
+            columns[f"task_{i}"] = np.repeat(component, episodes)
+        columns["episode"] = np.tile(range(episodes), n)
+        columns["return"] = result.episode_returns.T.ravel()
+        return pd.DataFrame(columns | {name: value.T.ravel() for name, value in info.items()})
+
+    return run
+
+
+def task_returns(table: pd.DataFrame) -> np.ndarray:
+    """``[n]``, the mean return of each task over its episodes."""
+    return table.groupby("task_index")["return"].mean().to_numpy(np.float32)
+
+
+def score(table: pd.DataFrame, alpha: float, view: View | None, phi: dict[str, float]) -> Score:
+    """The numbers of one seed."""
+    returns = task_returns(table)
+    return Score(
+        int(table["seed"].iloc[0]),
+        float(returns.mean()),
+        float(cvar(jnp.asarray(returns), alpha)),
+        outcome_shares(table, view),
+        phi,
+    )
+
+
+def outcome_shares(table: pd.DataFrame, view: View | None) -> dict[str, float]:
+    """The share of each outcome among the episodes of a test; none if they have no outcomes."""
+    if view is None or view.outcome is None:
+        return {}
+    shares = table[view.outcome].value_counts(normalize=True)
+    return {str(name): float(share) for name, share in shares.items()}
+
+
+def which_agent(checkpoint: Checkpoint) -> str | None:
+    """What ``load_agent`` calls the choices of ``--checkpoint``."""
+    return {"tested": None, "newest": "final"}.get(checkpoint, checkpoint)
+
+
+def load_agent(path: Path, built: Built, which: str | None = None) -> tuple[PyTree, int]:
+    """An agent of a run, from its checkpoints.
+
+    Args:
+      path: the run directory.
+      built: its experiment.
+      which: ``"final"`` for that of the newest checkpoint, ``"best-mean"`` or ``"best-cvar"``;
+        None for that which the run tests.
+
+    Returns:
+      ``(parameters, state of the task sampler)``, and the step they are from.
+
+    Raises:
+      UserError: there is no checkpoint, or none that can be used.
+    """
+    which, shape = which or built.experiment.tested_agent(), saved_shape(built)
+    if which == "final":
+        state = checkpoints.restore(path, shape._replace(best={})).state
+        return agent(built, state), int(state.step)
+    best = checkpoints.restore(path, shape._replace(state=None)).best[which.removeprefix("best-")]
+    return best.agent, int(best.step)
+
+
+def final_phi(sampler: Any, experiment: Experiment) -> dict[str, float]:
+    """Where the task sampler stands, by component.
+
+    Args:
+      sampler: its state; only that of the cross-entropy method holds a ``phi``.
+      experiment: the settings.
+    """
+    family, oracle = experiment.env.family, experiment.method.name == "oracle"
+    phi = getattr(sampler, "phi", experiment.method.phi if oracle else family.phi0)
+    return dict(zip(family.phi_names, np.asarray(phi).tolist(), strict=True))
+
+
+def mean_and_ci(values: list[float]) -> tuple[float, float]:
+    """Mean over seeds, and half the width of its 95 % confidence interval (Student's t)."""
+    spread = float(stats.sem(values)) * float(stats.t.ppf(0.975, len(values) - 1))
+    return float(np.mean(values)), spread

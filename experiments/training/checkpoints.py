@@ -1,0 +1,260 @@
+"""The entire training state on disk, one directory per seed, by orbax.
+
+A checkpoint ``checkpoint/<step>/`` appears whole or not at all. It holds the state, the
+agents with the best validations so far, settings and versions, and a manifest with the
+size and the SHA-256 of every file, by which a damaged one is known. The newest two stay.
+Everything is arrays and JSON: reading a stranger's checkpoint executes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from experiments.spec.experiment import UserError, warn
+from experiments.training.runs import CHECKPOINT
+
+MANIFEST = "manifest.json"
+KEPT = 2  # checkpoints of a run
+
+
+class Best(NamedTuple):
+    """The agent of one seed that validated best so far."""
+
+    agent: PyTree  # (learner.params(state), sampler state), all that a test needs
+    step: Any  # int32[], training steps before that validation
+    value: Any  # float32[], what it scored
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds of one seed."""
+
+    state: PyTree  # the TrainState
+    best: dict[str, Best]  # by what is validated, "mean" and "cvar"
+
+
+# ------------------------------------------------------------------ which there are
+
+
+def steps(path: Path) -> list[int]:
+    """Steps of a run's checkpoints in order, be they damaged or not."""
+    folder = path / CHECKPOINT
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def good_steps(path: Path) -> list[int]:
+    """Steps of a run's undamaged checkpoints in order; warns of each of the others."""
+    good = []
+    for step in steps(path):
+        folder = path / CHECKPOINT / str(step)
+        if fault := damage(folder):
+            warn(f"{folder} is damaged ({fault}): it is left out")
+        else:
+            good.append(step)
+    return good
+
+
+def newest_step(path: Path) -> int | None:
+    """The training step of a run's newest undamaged checkpoint, or None."""
+    good = good_steps(path)
+    return good[-1] if good else None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, or None if they are as they were written."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_text())
+        for name, (size, digest) in expected.items():
+            if (folder / name).stat().st_size != size:
+                return f"{name} has another size"
+            if _digest(folder / name) != digest:
+                return f"{name} has other bytes"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"its {MANIFEST} cannot be read: {error}"
+    return None
+
+
+# ------------------------------------------------------------------ writing
+
+
+def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> None:
+    """Writes the checkpoint of one seed, then removes all but it and the one before.
+
+    Args:
+      path: the run directory.
+      step: training steps done.
+      saved: all of the ``TrainState``, and the best agents.
+      description: settings and versions, for JSON.
+    """
+    ocp = _orbax()
+    target = (path / CHECKPOINT / str(step)).resolve()
+    if damage(target) is not None:
+        partial = target.with_name(f".{step}")
+        shutil.rmtree(partial, ignore_errors=True)
+        data = jax.tree.map(_stored, saved)
+        _check_room(target.parent, data)
+        parts = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(data.state),
+            best=ocp.args.PyTreeSave(data.best),
+            config=ocp.args.JsonSave(description),
+        )
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(partial, parts)
+        seal(partial)
+        _remove(target)  # a damaged one of the same step
+        partial.rename(target)
+    before = [other for other in steps(path) if other < step]
+    kept = {str(other) for other in [*before[1 - KEPT :], step]}
+    for entry in target.parent.iterdir():
+        if entry.name not in kept:
+            _remove(entry)
+
+
+def seal(folder: Path) -> None:
+    """Writes the manifest of a checkpoint, which makes it a good one."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    names = {str(file.relative_to(folder)): [file.stat().st_size, _digest(file)] for file in files}
+    names.pop(MANIFEST, None)
+    (folder / MANIFEST).write_text(json.dumps(names, indent=0))
+
+
+# ------------------------------------------------------------------ reading
+
+
+def restore(path: Path, shape: Saved, step: int | None = None) -> Saved:
+    """Reads a checkpoint of one seed, whatever device wrote it.
+
+    Args:
+      path: the run directory.
+      shape: what it holds, as ``ShapeDtypeStruct``; an empty part, ``None`` or ``{}``, is not read.
+      step: of the checkpoint; None for the newest good one.
+
+    Returns:
+      NumPy leaves; keys as their data, see ``to_device``.
+
+    Raises:
+      UserError: there is no checkpoint, or it is of another state.
+    """
+    ocp = _orbax()
+    step = newest_step(path) if step is None else step
+    if step is None:
+        raise UserError(f"{path} holds no checkpoint that can be used: train it first")
+    folder = (path / CHECKPOINT / str(step)).resolve()
+    wanted = {name: part for name, part in shape._asdict().items() if part}
+    templates = {
+        name: jax.tree.map(lambda leaf: jax.eval_shape(_stored, leaf), part)
+        for name, part in wanted.items()
+    }
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            parts = {name: _restore_args(template) for name, template in templates.items()}
+            read = checkpointer.restore(folder, ocp.args.Composite(**parts))
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise UserError(f"{folder} cannot be read: {str(error).splitlines()[0]}") from error
+    found = {}
+    for name, template in templates.items():
+        if not all(jax.tree.leaves(jax.tree.map(_alike, read[name], template))):
+            raise UserError(
+                f"{folder} holds a state of other sizes than its run's config.json says"
+            )
+        found[name] = jax.tree.map(_emptied, read[name], wanted[name])
+    return shape._replace(**found)
+
+
+def to_device(states: list[PyTree], shape: PyTree) -> PyTree:
+    """Restored states as one: as it is for one seed, stacked for several.
+
+    Args:
+      states: from ``restore``; emptied, so that no second copy stays behind.
+      shape: the state of one seed as ``ShapeDtypeStruct``.
+    """
+    columns = [jax.tree.leaves(states.pop(0)) for _ in range(len(states))]
+    leaves = []
+    for i, leaf in enumerate(jax.tree.leaves(shape)):
+        parts = [column[i] for column in columns]
+        whole = parts[0] if len(parts) == 1 else np.stack(parts)
+        value = jnp.array(whole, whole.dtype if _is_key(leaf) else leaf.dtype)
+        leaves.append(jax.random.wrap_key_data(value) if _is_key(leaf) else value)
+        for column in columns:
+            column[i] = None
+    return jax.tree.unflatten(jax.tree.structure(shape), leaves)
+
+
+# ------------------------------------------------------------------ details
+
+
+def _orbax() -> Any:
+    """Orbax, imported when first needed and without its log lines."""
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # its errors reach us as exceptions
+    return ocp
+
+
+def _check_room(folder: Path, data: PyTree) -> None:
+    """Raises OSError where a checkpoint can hardly fit; a disk found full while writing is noisy.
+
+    The measure is the largest checkpoint there is; before the first, a hundredth of the
+    arrays, since much of them is buffers that are still empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [file for file in folder.glob("[0-9]*/**/*") if file.is_file()]
+    sizes: dict[str, int] = {}
+    for file in files:
+        name = file.relative_to(folder).parts[0]
+        sizes[name] = sizes.get(name, 0) + file.stat().st_size
+    guess = sum(leaf.nbytes for leaf in jax.tree.leaves(data)) // 100
+    need, free = max(sizes.values(), default=guess), shutil.disk_usage(folder).free
+    if free < need:
+        told = f"No space left: {free / 2**20:.3g} MiB of at least {need / 2**20:.3g}"
+        raise OSError(errno.ENOSPC, told, str(folder))
+
+
+def _restore_args(template: PyTree) -> Any:
+    ocp = _orbax()
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
+    return ocp.args.PyTreeRestore(template, restore_args=as_numpy)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a checkpoint, which until then is whole: a half-removed one would seem damaged."""
+    if folder.exists():
+        shutil.rmtree(folder.rename(folder.with_name(f".{folder.name.strip('.')}.removed")))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _stored(leaf: Any) -> Any:
+    """A leaf as orbax can hold it: keys as their data, and one zero for an empty array."""
+    if _is_key(leaf):
+        return jax.random.key_data(leaf)
+    return leaf if leaf.size else jnp.zeros(1, leaf.dtype)
+
+
+def _alike(x: Any, y: Any) -> bool:
+    return x.shape == y.shape and x.dtype == y.dtype
+
+
+def _emptied(value: Any, leaf: Any) -> Any:
+    """The inverse of ``_stored``, but for keys."""
+    return value if leaf.size else np.zeros(leaf.shape, leaf.dtype)

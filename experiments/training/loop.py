@@ -1,0 +1,283 @@
+"""Training loop: progress, logs, validation and checkpoints around compiled chunks.
+
+The device runs as many training steps in a row as take about a second; between these
+chunks the host does everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from tqdm import tqdm
+
+from experiments.spec.experiment import warn
+from experiments.training import checkpoints
+from experiments.training.checkpoints import Best, Saved
+from experiments.training.device import FINITE, VALIDATED, Functions, Session, agent, compiled_skip
+from experiments.training.runs import MetricsLog
+from experiments.training.trackers import MakeTracker
+from roml_jax.evaluate import evaluation_key
+
+_SECONDS = 1.0  # that a chunk should take
+_RETRY = 30.0  # seconds between attempts to save what must not be lost
+_LEADING, _SKIPPED = ("step", "frames", "seconds"), "skipped"
+_VALIDATION = {name: f"validation_{name}" for name in VALIDATED}
+
+
+class NotFinite(Exception):
+    """A loss, a return or a parameter became infinite or NaN, and training had to stop."""
+
+
+class StopSignal:
+    """Notes the first Ctrl-C or SIGTERM while it is entered; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+class Habits(NamedTuple):
+    """How the host goes about a training.
+
+    Attributes:
+      checkpoint_seconds: between checkpoints.
+      skip: leave out the update of a step that is not finite, instead of stopping; needs
+        functions that keep the state they are given.
+      trackers: live metrics of each seed.
+    """
+
+    checkpoint_seconds: float
+    skip: bool = False
+    trackers: tuple[MakeTracker, ...] = ()
+
+
+class Loop:
+    """Training from a state to the end, or to a signal.
+
+    Args:
+      session: what trains.
+      functions: compiled.
+      start: the state, and the best agents so far of every seed.
+      first_step: the step of the state, None if it is fresh.
+      habits: how to go about it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        functions: Functions,
+        start: tuple[PyTree, list[dict[str, Best]]],
+        *,
+        first_step: int | None,
+        habits: Habits,
+    ) -> None:
+        self.session, self.functions, self.habits = session, functions, habits
+        self.state, self.best = start
+        self.step, self.skipped = first_step or 0, 0  # updates left out since the start
+        self._metric_names = session.built.metric_names()
+        metrics = [column for columns in self._metric_names.values() for column in columns]
+        columns = [*_LEADING, *metrics, _SKIPPED, *_VALIDATION.values()]
+        self._logs = [MetricsLog(path, columns, first_step) for path in session.paths]
+        pairs = list(zip(session.runs, session.paths, strict=True))
+        self._trackers = [[make(*pair) for pair in pairs] for make in habits.trackers]
+        self._before = self._logs[0].seconds
+        self._start = time.perf_counter()
+
+    def run(self) -> int | None:
+        """Trains; returns the number of the signal that stopped it, or None at the end.
+
+        Raises:
+          NotFinite: something is infinite or NaN; nothing of it has been saved.
+        """
+        total = self.session.built.total_steps
+        per_step = self.session.built.learner.frames_per_step * len(self.session.runs)
+        chunk, saved = 1, time.perf_counter()
+        with contextlib.ExitStack() as stack:
+            for log in self._logs:
+                stack.callback(log.close)
+            for tracker in (one for each in self._trackers for one in each):
+                stack.callback(tracker.close)
+            stop = stack.enter_context(StopSignal())
+            frames = self.session.built.paradigm.frames
+            bar = stack.enter_context(_bar(total * per_step, self.step * per_step, frames))
+            if self.step == 0:
+                self._log([[{"step": 0, **row}] for row in self._validate(bar)])
+            while self.step < total and stop.number is None:
+                begun, before = time.perf_counter(), self.step
+                self._advance(min(chunk, self._steps_to_validation()), bar)
+                bar.update((self.step - before) * per_step)
+                seconds = (time.perf_counter() - begun) / (self.step - before)
+                chunk = int(np.clip(_SECONDS / seconds, 1, self.functions.chunk))
+                if time.perf_counter() - saved > self.habits.checkpoint_seconds:
+                    self._try_to_save()
+                    saved = time.perf_counter()
+            while not self._try_to_save():  # the state lives only as long as this process
+                warn(f"trying again in {_RETRY:.0f} s: make room (or Ctrl-C twice to give up)")
+                time.sleep(_RETRY)
+        return stop.number
+
+    def tested_agent(self, i: int) -> PyTree:
+        """The agent of the i-th seed that is to be tested: its parameters, and the sampler."""
+        which = self.session.built.experiment.tested_agent()
+        if which == "final":
+            return self.session.one(agent(self.session.built, self.state), i)
+        return self.best[i][which.removeprefix("best-")].agent
+
+    # -------------------------------------------------------------- checkpoints
+
+    def save(self) -> None:
+        """Writes the checkpoint of every seed."""
+        for i, (run, path) in enumerate(zip(self.session.runs, self.session.paths, strict=True)):
+            saved = Saved(self.session.one(self.state, i), self.best[i])
+            checkpoints.save(
+                path, self.step, saved, run.describe(self.session.seeds, self.session.alphas)
+            )
+
+    def _try_to_save(self) -> bool:
+        """Saves; says why if that is impossible now, for training goes on without."""
+        try:
+            self.save()
+        except Exception as error:  # a full disk, a lost drive: each part of orbax has its own
+            told = [line for line in str(error).splitlines() if line.strip()]
+            reason = told[0] if told else type(error).__name__
+            warn(f"the checkpoint of step {self.step:,} could not be written: {reason}")
+            return False
+        return True
+
+    # -------------------------------------------------------------- training
+
+    def _steps_to_validation(self) -> int:
+        built = self.session.built
+        every = built.experiment.validation_every
+        return min(every - self.step % every, built.total_steps - self.step)
+
+    def _advance(self, n: int, bar: tqdm) -> None:
+        """Runs up to n steps, no further than one that is not finite; validates when due."""
+        built, before, first = self.session.built, self.state, self.step
+        self.state, metrics = self.functions.run_chunk(before, np.int32(n))
+        metrics = jax.tree.map(np.asarray, metrics)
+        fine = metrics[FINITE][:n].reshape(n, -1)  # [n, seeds]
+        good = n if fine.all() else int(np.argmin(fine.all(axis=1)))
+        failed = good < n
+        n = good + failed
+        self.step += n
+        if failed and self.habits.skip:
+            self._leave_out(before, good, ~fine[good])
+        due = self.step % built.experiment.validation_every == 0 or self.step == built.total_steps
+        checks = self._validate(bar) if due and (not failed or self.habits.skip) else None
+        tables = [self._rows(metrics, n, i) for i in range(len(self.session.runs))]
+        for i, rows in enumerate(tables):
+            for j, row in enumerate(rows):
+                row |= {"step": first + j + 1, _SKIPPED: int(not fine[j, i])}
+            rows[-1] |= checks[i] if checks else {}
+        self._log(tables)
+        if failed and not self.habits.skip:
+            seed = int(np.argmin(fine[good]))
+            raise NotFinite(self._diagnosis(tables[seed][good], seed))
+        for i, check in enumerate(checks or []):
+            if not np.isfinite([*check.values()]).all() and not self.habits.skip:
+                raise NotFinite(self._diagnosis(check, i))
+
+    def _leave_out(self, before: PyTree, good: int, bad: np.ndarray) -> None:
+        """Repeats the good steps from ``before``, and skips the next one where it is bad."""
+        run_chunk, several = self.functions.run_chunk, len(self.session.runs) > 1
+        state = run_chunk(before, np.int32(good))[0] if good else before
+        after, _ = run_chunk(state, np.int32(1))
+        self.state = compiled_skip(several)(state, after, bad if several else bad[0])
+        self.skipped += int(bad.sum())
+
+    def _diagnosis(self, row: dict[str, Any], i: int) -> str:
+        """What is wrong with the i-th seed, by the metrics of its step or of its validation."""
+        names = self._metric_names
+        watched = [column for name in self.session.built.watched for column in names[name]]
+        known = [column for column in [*watched, *_VALIDATION.values()] if column in row]
+        wrong = [f"{column} is {row[column]}" for column in known if not np.isfinite(row[column])]
+        told = ", ".join(wrong) or "a parameter is not finite, though all losses are"
+        alphas = self.session.alphas
+        level = f"alpha {alphas[i]:g}, " if alphas else ""
+        return f"{level}seed {self.session.seeds[i]}, step {self.step:,}: {told}"
+
+    def _rows(self, metrics: dict[str, np.ndarray], n: int, i: int) -> list[dict[str, Any]]:
+        """The metrics of the first n steps of a chunk, for the i-th seed, by column."""
+        table: dict[str, np.ndarray] = {}
+        for name, columns in self._metric_names.items():
+            values = metrics[name][:n] if len(self.session.runs) == 1 else metrics[name][:n, i]
+            table |= dict(zip(columns, values.reshape(n, -1).T, strict=True))
+        return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+    def _validate(self, bar: tqdm) -> list[dict[str, Any]]:
+        """Mean and CVaR of every seed, shown on the bar (averaged over seeds); notes the best."""
+        params = self.session.built.learner.params(self.state.learner)
+        results = [
+            np.asarray(
+                self.functions.validate(
+                    self.session.one(params, i),
+                    evaluation_key(run.evaluation_seed, "validation"),
+                    np.float32(run.experiment.method.alpha),
+                )
+            )
+            for i, run in enumerate(self.session.runs)
+        ]
+        for i, result in enumerate(results):
+            self._note_best(i, dict(zip(VALIDATED, result, strict=True)))
+        mean, tail = np.mean(results, axis=0)
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        bar.set_postfix_str(f"mean {mean:.3f}, CVaR {tail:.3f}{skipped}")
+        return [dict(zip(_VALIDATION.values(), result, strict=True)) for result in results]
+
+    def _note_best(self, i: int, scores: dict[str, np.ndarray]) -> None:
+        """Keeps the agent of the i-th seed where it validates as well as ever before."""
+        best = self.best[i]
+        for name, value in scores.items():
+            if name not in best or not value < best[name].value:
+                now = self.session.one(agent(self.session.built, self.state), i)
+                best[name] = Best(jax.device_get(now), np.int32(self.step), value)
+
+    def _log(self, tables: list[list[dict[str, Any]]]) -> None:
+        """Writes the rows of every seed."""
+        seconds = round(self._before + time.perf_counter() - self._start, 3)
+        per_step = self.session.built.learner.frames_per_step
+        for i, rows in enumerate(tables):
+            for row in rows:
+                row |= {"frames": row["step"] * per_step, "seconds": seconds}
+            self._logs[i].write(*rows)
+            for trackers in self._trackers:
+                for row in rows:
+                    trackers[i].write(row)
+
+
+def _bar(total: int, done: int, frames: str) -> tqdm:
+    """Progress in frames of all seeds, by what they are called."""
+    counts = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt} " + frames
+    layout = counts + ", {rate_fmt}, {remaining} left"
+    return tqdm(
+        total=total,
+        initial=done,
+        unit=f" {frames}",
+        unit_scale=True,
+        mininterval=0.5 if sys.stderr.isatty() else 5.0,
+        bar_format=layout + "  {postfix}",
+    )

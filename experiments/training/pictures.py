@@ -1,0 +1,84 @@
+"""Figures of one run, from its tables and its agent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import style
+from experiments.spec.experiment import Built
+from experiments.training.runs import Run
+
+
+def curve(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
+    """Validation mean and CVaR against frames."""
+    figure, axes = style.new_figure(4.6, 2.9)
+    ax = axes[0, 0]
+    seen = metrics.dropna(subset=["validation_mean"])
+    alpha = run.experiment.method.alpha
+    ax.plot(seen["frames"], seen["validation_mean"], color=style.BLUE)
+    ax.plot(seen["frames"], seen["validation_cvar"], color=style.VERMILION)
+    ends = [("mean", "validation_mean", style.BLUE)]
+    ends += [(f"CVaR {alpha:g}", "validation_cvar", style.VERMILION)]
+    _name_ends(ax, seen, ends)
+    ax.set(xlim=(0, metrics["frames"].max()), ylabel="validation return", title=_title(run))
+    style.millions(ax, built.paradigm.frames)
+    return figure
+
+
+def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
+    """The task sampler over training: ``phi``, and what its tasks return."""
+    figure, axes = style.new_figure(9.0, 3.0, 1, 2)
+    left, right = axes[0]
+    steps = metrics[metrics["step"] > 0]
+    family = built.env.family
+    columns, starts = built.metric_names()["phi"], np.asarray(family.phi0)
+    parts = zip(columns, family.phi_names, starts, style.CYCLE * len(columns), strict=False)
+    for column, name, start, color in parts:
+        label = name.removeprefix("phi_")
+        left.plot(steps["frames"], steps[column], color=color, label=label, drawstyle="steps-post")
+        left.axhline(start, color=color, lw=0.9, ls=(0, (4, 3)))
+    left.set(ylabel="phi", title="task distribution (dashed: the original)")
+    if (steps[list(columns)] >= 0).all(axis=None):
+        left.set_ylim(bottom=0)
+    if len(columns) > 1:
+        left.legend(ncols=1 + len(columns) // 6)
+    else:
+        left.set_ylabel(f"phi: {family.phi_names[0].replace('_', ' of ', 1)}")
+
+    alpha, window = run.experiment.method.alpha, max(1, len(steps) // 50)
+    lines = {
+        "sample_mean": ("mean, tasks drawn", style.ORANGE),
+        "reference_mean": ("mean, re-weighted\nto the original", style.BLUE),
+        "reference_cvar": (f"CVaR {alpha:g}, likewise", style.VERMILION),
+    }
+    for column, (label, color) in lines.items():
+        smooth = steps[column].rolling(window, center=True, min_periods=1).mean()
+        right.plot(steps["frames"], steps[column], color=color, lw=0.4, alpha=0.25)
+        right.plot(steps["frames"], smooth, color=color, label=label)
+    average = f" (mean of {window} steps)" if window > 1 else ""
+    right.set_ylabel(f"training return{average}")
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), labelspacing=1.0)
+    for ax in (left, right):
+        ax.set_xlim(0, max(metrics["frames"].max(), 1))
+        style.millions(ax, built.paradigm.frames)
+    figure.suptitle(_title(run), x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def _title(run: Run) -> str:
+    return f"{run.env}, {run.label()}, seed {run.seed}"
+
+
+def _name_ends(ax: Axes, table: pd.DataFrame, lines: list[tuple[str, str, str]]) -> None:
+    """Labels lines at their right ends, at least a little apart."""
+    gap = 0.07 * (ax.get_ylim()[1] - ax.get_ylim()[0])
+    heights: list[float] = []
+    for name, column, color in sorted(lines, key=lambda line: table[line[1]].iloc[-1]):
+        value = float(table[column].iloc[-1])
+        heights.append(max(value, heights[-1] + gap) if heights else value)
+        text = f" {name} {value:.3f}".replace("-", "\N{MINUS SIGN}")
+        place = (1.0, heights[-1])
+        ax.annotate(text, place, xycoords=("axes fraction", "data"), color=color, va="center")

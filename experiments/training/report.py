@@ -1,0 +1,160 @@
+"""What the terminal shows before and after: the plan of a run, and the table of its test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from envs.mujoco.body_env import BodyEnv
+from envs.mujoco.physics import is_nvidia
+from experiments.presets import PRESETS
+from experiments.spec.experiment import Built, Experiment, at_alpha, learner_name, settings
+from experiments.training.agents import Score, mean_and_ci
+from experiments.training.runs import Run
+
+
+def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> str:
+    """The resolved plan, some aligned lines."""
+    experiment = built.experiment
+    method, total, per_step = experiment.method, built.total_steps, built.learner.frames_per_step
+    alphas = {run.experiment.method.alpha for run in runs}
+    level = f"alpha {_brief(method.alpha)}" if len(alphas) == 1 else "alpha swept"
+    rows = {
+        "run": f"{runs[0].env}, {method.name} on {learner_name(experiment.learner)}, "
+        f"{_seeds([run.seed for run in runs], alphas)}",
+        "method": ", ".join([level, *(f"{n} {_brief(getattr(method, n))}" for n in method.used())]),
+        "frames": f"{total * per_step:,} = {total:,} steps x {built.learner.num_tasks} tasks x "
+        f"{built.paradigm.per_task(built)}",
+        "checks": f"validation on {experiment.validation_tasks:,} tasks every "
+        f"{experiment.validation_every:,} steps, test of {agent_words(experiment.tested_agent())} "
+        f"on {experiment.test_tasks:,} tasks",
+        "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
+        "output": _folders(paths),
+    }
+    if isinstance(built.env, BodyEnv):
+        rows["physics"] = physics_words(built.env)
+    if len(alphas) > 1:  # which is no change of its own
+        experiment = at_alpha(experiment, PRESETS[runs[0].env].experiment.method.alpha)
+    if changed := changes(experiment, runs[0].env):
+        rows["changed"] = changed
+    if step is not None:
+        rows["resume"] = f"from step {step:,} of {total:,}"
+    return "\n".join(f"{name:8}{text}" for name, text in rows.items())
+
+
+def physics_words(env: BodyEnv) -> str:
+    """Which engine steps the bodies, who chose it, and what to know of it."""
+    names = {"mujoco": "MuJoCo in C", "mjx": "MJX", "warp": "MJX-Warp"}
+    chosen = f", chosen for this {jax.default_backend().upper()}" * (env.physics == "auto")
+    words = f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
+    if env.engine == "warp":
+        return f"{words}; its kernels compile when first used, which takes a minute or two"
+    if is_nvidia() and (env.engine == "mjx" or env.physics == "auto"):
+        return f"{words}; for many tasks warp is faster: pip install 'roml-jax[warp]'"
+    return words
+
+
+def table(scores: list[Score], alpha: float) -> str:
+    """One line per seed, and one over seeds if there are several."""
+    outcomes = sorted({name for score in scores for name in score.shares})
+    phis = list(scores[0].phi)
+    head = [
+        "seed",
+        "mean",
+        f"CVaR {alpha:g}",
+        *outcomes,
+        *(f"phi {name.removeprefix('phi_')}" for name in phis),
+    ]
+    rows = [
+        [
+            str(score.seed),
+            f"{score.mean:.4f}",
+            f"{score.cvar:.4f}",
+            *(f"{score.shares.get(name, 0.0):.1%}" for name in outcomes),
+            *(f"{score.phi[name]:.4g}" for name in phis),
+        ]
+        for score in scores
+    ]
+    if len(scores) > 1:
+        pairs = [mean_and_ci([s.mean for s in scores]), mean_and_ci([s.cvar for s in scores])]
+        shares = [_average([s.shares.get(name, 0.0) for s in scores]) for name in outcomes]
+        ends = [_average([s.phi[name] for s in scores]) for name in phis]
+        rows.append(
+            [
+                "all",
+                *(f"{mean:.4f} ± {half:.4f}" for mean, half in pairs),
+                *(f"{share:.1%}" for share in shares),
+                *(f"{end:.4g}" for end in ends),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in [head, *rows]
+    ]
+    if len(scores) > 1:
+        lines.append(f"± half the 95 % confidence interval of the mean over {len(scores)} seeds")
+    return "\n".join(lines)
+
+
+def agent_words(tested: str) -> str:
+    """Which agent is tested, in words."""
+    validation = {"best-mean": "mean", "best-cvar": "CVaR"}.get(tested)
+    return f"the agent of the best validation {validation}" if validation else "the final agent"
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _folders(paths: list[Path]) -> str:
+    """Where runs go, with * for what differs."""
+    if len(paths) == 1:
+        return str(paths[0])
+    groups = {path.parent for path in paths}
+    name = paths[0].parent.name
+    if len(groups) > 1:
+        name = name.rpartition("=")[0] + "=*"
+    return str(paths[0].parent.with_name(name) / "seed-*")
+
+
+def _seeds(seeds: list[int], alphas: set[float]) -> str:
+    """Seeds, and the levels that each of them is trained for if these are several."""
+    different = list(dict.fromkeys(seeds))
+    named = ", ".join(map(str, different))
+    if len(alphas) > 1:
+        levels = ", ".join(f"{alpha:g}" for alpha in sorted(alphas))
+        return f"{len(seeds)} runs side by side (alpha {levels}; seeds {named})"
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"{len(seeds)} seeds side by side ({named})"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_brief, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def changes(experiment: Experiment, env: str) -> str:
+    """The settings that are not those of the preset."""
+    preset = PRESETS[env].with_learner(learner_name(experiment.learner))
+    usual, now = settings(preset), settings(experiment)
+    return ", ".join(
+        f"{name} {_brief(usual[name])} → {_brief(value)}"
+        for name, value in now.items()
+        if value != usual[name] and name != "method"
+    )
+
+
+def _device() -> str:
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return f"CPU ({os.cpu_count()} cores)"
+    return f"{devices[0].device_kind}"
+
+
+def _memory(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"

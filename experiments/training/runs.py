@@ -1,0 +1,279 @@
+"""Run directories: where a run lives, what it was told, and the tables it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from envs.mujoco.body_env import BodyEnv
+from experiments.presets import PRESETS
+from experiments.spec.experiment import (
+    LEARNERS,
+    Experiment,
+    UserError,
+    at_alpha,
+    from_dict,
+    learner_name,
+    settings,
+    to_dict,
+    warn,
+)
+
+CONFIG, METRICS, TEST, CHECKPOINT = "config.json", "metrics.csv", "test.csv", "checkpoint"
+WANDB_ID = "wandb-id.txt"
+_PICTURES = ("curve.png", "cem.png", "episodes.png", "fits.png")
+_OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, *_PICTURES)
+_QUIET: Any = {"capture_output": True, "text": True, "check": False}
+_PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy"),
+    *("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),  # if they are installed
+)
+Status = Literal["new", "unfinished", "finished"]
+
+
+class Run(NamedTuple):
+    """One seed of one experiment."""
+
+    env: str  # name of the preset
+    experiment: Experiment
+    seed: int
+    name: str | None = None  # of the folder of its seeds; None for METHOD-LEARNER
+
+    def path(self, out: str | Path) -> Path:
+        """Its directory under the folder of all runs."""
+        return Path(out) / self.env / (self.name or self.pair) / f"seed-{self.seed}"
+
+    @property
+    def pair(self) -> str:
+        """METHOD-LEARNER."""
+        return f"{self.experiment.method.name}-{learner_name(self.experiment.learner)}"
+
+    def at_alpha(self, alpha: float) -> Run:
+        """The same run of a sweep for another ``alpha``, in a folder of its own."""
+        name = f"{self.name or self.pair},alpha={alpha:g}"
+        return self._replace(experiment=at_alpha(self.experiment, alpha), name=name)
+
+    def label(self) -> str:
+        """Method and learner, for people."""
+        return f"{self.experiment.method.name} on {learner_name(self.experiment.learner)}"
+
+    @property
+    def evaluation_seed(self) -> int:
+        """Of the tasks of validations and test."""
+        shared = self.experiment.evaluation_seed
+        return self.seed if shared is None else shared
+
+    def describe(self, seeds: Sequence[int], alphas: Sequence[float] = ()) -> dict[str, Any]:
+        """What ``config.json`` holds: the run, and what made it.
+
+        Args:
+          seeds: of the runs that train side by side, which decides how sums are rounded.
+          alphas: of the same runs, if they sweep it.
+        """
+        return {
+            "env": self.env,
+            "learner": learner_name(self.experiment.learner),
+            "seed": self.seed,
+            "side_by_side": list(seeds),
+            "alphas": list(alphas),
+            "name": self.name,
+            "experiment": to_dict(self.experiment),
+            **_engine(self.experiment.env),
+            **provenance(),
+        }
+
+
+def _engine(env: Any) -> dict[str, str]:
+    """The physics engine that ``auto`` stands for here, if the environment has one."""
+    return {"engine": env.engine} if isinstance(env, BodyEnv) else {}
+
+
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """What made a result: device, versions, and the commit where the code is a checkout."""
+    device = jax.devices()[0]
+    kind = f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    return {
+        "commit": _commit(),
+        "device": kind if device.platform == "cpu" else device.device_kind,
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    """The version of a package, or None if it is not installed."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
+
+
+def _commit() -> str:
+    """The commit of the code, with a ``+`` if files differ from it; empty without git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], **_QUIET)
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], **_QUIET)
+    except OSError:
+        return ""
+    return head.stdout.strip() + "+" * bool(changes.stdout) if head.returncode == 0 else ""
+
+
+def write_config(path: Path, run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> None:
+    """Writes ``config.json``, see ``Run.describe``."""
+    write_whole(path / CONFIG, json.dumps(run.describe(seeds, alphas), indent=2) + "\n")
+
+
+def read_config(path: Path) -> Run:
+    """The run of a directory.
+
+    Raises:
+      UserError: there is no run, or none of this version's settings.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise UserError(f"{path} is no run directory: it has no {CONFIG}")
+    try:
+        data = json.loads(file.read_text())
+        env_class = PRESETS[data["env"]].env_class()
+        learner_class = LEARNERS[data["learner"]].config
+        experiment = from_dict(Experiment, data["experiment"], env=env_class, learner=learner_class)
+        return Run(data["env"], experiment, int(data["seed"]), data.get("name"))
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a config of this version: {error}") from error
+
+
+def side_by_side(path: Path) -> list[int]:
+    """The seeds of the runs that one was last trained beside, itself included; none if it is new.
+
+    In a sweep of alpha, each seed stands there once for every level.
+    """
+    file = path / CONFIG
+    return json.loads(file.read_text()).get("side_by_side", []) if file.is_file() else []
+
+
+def status(path: Path) -> Status:
+    """How far the run of a directory is.
+
+    Raises:
+      UserError: the directory holds something else.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return "new"
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path} holds something that is no run: choose another --out")
+    return "finished" if (path / TEST).is_file() else "unfinished"
+
+
+def check_same(path: Path, run: Run) -> None:
+    """Raises a UserError that names the settings in which the run of a directory differs."""
+    old, new = settings(read_config(path).experiment), settings(run.experiment)
+    differing = [
+        f"{name} {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]
+    ]
+    if differing:
+        raise UserError(
+            f"{path} holds a run with other settings ({'; '.join(differing)}): "
+            "repeat them to go on, or choose --overwrite or another --out"
+        )
+
+
+def clear(path: Path) -> None:
+    """Removes the files of a run, and nothing else."""
+    for name in _OWN_FILES:
+        (path / name).unlink(missing_ok=True)
+    for pattern in ("events.out.tfevents.*", "video*.mp4", "video*.gif"):
+        for made in path.glob(pattern):
+            made.unlink()
+    for folder in (CHECKPOINT, "wandb"):
+        shutil.rmtree(path / folder, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def as_text(value: Any) -> str:
+    """A number with as many digits as its type holds; nothing for None."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool | np.bool_) else str(value)
+
+
+class MetricsLog:
+    """``metrics.csv``: one row per training step, and one for the untrained agent.
+
+    A row that cannot be written, on a full disk for instance, waits for the next one.
+
+    Args:
+      path: the run directory.
+      columns: of the table.
+      last_step: rows of later steps, which a run has not lived to keep, are dropped.
+    """
+
+    def __init__(self, path: Path, columns: list[str], last_step: int | None) -> None:
+        file = path / METRICS
+        rows = _whole_rows(file, last_step) if last_step is not None else []
+        self.columns = columns
+        self.seconds = float(rows[-1]["seconds"]) if rows else 0.0  # before this session
+        text = self._text(dict(zip(columns, columns, strict=True)), *rows)
+        write_whole(file, text)
+        self._file = file.open("ab", buffering=0)
+        self._size, self._waiting = len(text.encode()), b""
+
+    def write(self, *rows: dict[str, Any]) -> None:
+        """Appends rows; columns that one does not have stay empty."""
+        complained = bool(self._waiting)
+        texts = ({name: as_text(row.get(name)) for name in self.columns} for row in rows)
+        self._waiting += self._text(*texts).encode()
+        try:
+            self._flush()
+        except OSError as error:
+            if not complained:
+                warn(f"{self._file.name} has to wait: {error.strerror}")
+
+    def close(self) -> None:
+        """Closes the file, with a last attempt at what is waiting."""
+        with contextlib.suppress(OSError):
+            self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        """Writes what waits, in place of what a failed attempt left."""
+        self._file.truncate(self._size)
+        while self._waiting:
+            done = self._file.write(self._waiting) or 0
+            self._size, self._waiting = self._size + done, self._waiting[done:]
+
+    def _text(self, *rows: dict[str, str]) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(
+            text, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def _whole_rows(file: Path, last_step: int) -> list[dict[str, str]]:
+    """The rows of a table up to a step, without a last one that was cut off."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as old:
+        rows = [row for row in csv.DictReader(old) if None not in row.values()]
+    return [row for row in rows if int(row["step"]) <= last_step]

@@ -1,0 +1,388 @@
+"""The comparison: what is asked for, what trains together, and the whole from end to end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import cli, compare, train
+from experiments.spec.experiment import UserError
+from experiments.study import results as compact
+from experiments.study import schedule
+from experiments.study.intervals import bootstrap
+from experiments.training import runs
+from tests.experiments.conftest import TINY
+
+NAMES = [*(f"{name}.csv" for name in compact.Results._fields), "pairs.csv"]
+NAMES += ["table.csv", "table.md", "table.tex"]
+SEEDS = ["--seeds", "1", "5"]
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Notes the arguments of trainings instead of running them."""
+    asked: list[list[str]] = []
+
+    def note(argv):
+        asked.append(argv)
+        return 0
+
+    monkeypatch.setattr(train, "main", note)
+    return asked
+
+
+# ------------------------------------------------------------------ what is asked for
+
+WRONG = {
+    "kazad-dum": ["kazad-dum", "did you mean khazad-dum", "khazad-dum-paper"],
+    "khazad-dum extra": ["extra"],
+    "--learner varibat": ["varibat", "did you mean varibad", "ppo"],
+    "--methods": ["--methods", "none"],
+    "--methods roml roml": ["--methods", "different"],
+    "--methods rml": ["rml", "did you mean roml", "cvar-ml", "oracle"],
+    "--methods roml:nu": ["roml:nu", "METHOD:flag=value", "naive"],
+    "--methods roml: ": ["roml:", "METHOD:flag=value"],
+    "--methods roml:nu=0,": ["METHOD:flag=value"],
+    "--methods roml:out=a/b": ["METHOD:flag=value"],
+    "--methods roml:nuu=0": ["roml:nuu=0", "--nuu", "did you mean --nu"],
+    "--methods roml:nu=2": ["roml:nu=2", "[0, 1)"],
+    "--methods roml:frames=7": ["roml:frames=7", "4096"],
+    "--methods roml:seeds=7": ["roml:seeds=7", "seeds is a flag of the whole comparison"],
+    "--methods roml roml:nu=0.2": ["roml and roml:nu=0.2", "same settings"],
+    "--metods roml": ["--metods", "did you mean --methods"],
+    "--colect": ["--colect", "did you mean --collect"],
+    "--alpah 0.1": ["--alpah", "did you mean --alpha"],
+    "--alpha 0": ["alpha", "(0, 1]"],
+    "--frames 1.5": ["--frames", "whole"],
+    "--method roml": ["--method", "--methods"],
+    "--overwrite": ["--overwrite", "another --out"],
+    "--name mine": ["--name"],
+    "--seeds": ["--seeds", "none"],
+    "--seeds 1 1": ["--seeds", "different"],
+    "--at-once 0": ["--at-once", "at least 1"],
+    "--checkpoint-minutes 0": ["--checkpoint-minutes", "positive"],
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_wrong_arguments(arguments, tmp_path, capsys, no_training):
+    words = [*arguments.split(), "--out", str(tmp_path / "out")]
+    assert cli.run(compare.main, words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    for part in WRONG[arguments]:
+        assert part in err
+    assert not no_training and not (tmp_path / "out").exists()
+
+
+def test_help_names_its_flags(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(compare.main, ["--help"])
+    assert not stop.value.code and "--at-once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spec", "method", "words"),
+    [
+        ("roml", "roml", ""),
+        ("roml:nu=0,soft_update=0", "roml", "--nu 0 --soft-update 0"),
+        ("roml:strict=False", "roml", "--no-strict"),
+        ("cvar-ml:policy.normalize_obs=False", "cvar-ml", "--policy.no-normalize-obs"),
+        ("cvar-ml:policy.normalize-obs=True", "cvar-ml", "--policy.normalize-obs"),
+        ("oracle:phi=0.2,batch=None", "oracle", "--phi 0.2 --batch None"),
+    ],
+)
+def test_a_method_in_one_word(spec, method, words):
+    assert schedule.parse_spec(spec) == (method, words.split())
+
+
+# ------------------------------------------------------------------ what trains together
+
+
+@pytest.mark.parametrize(
+    ("steps", "most", "groups"),
+    [
+        (dict.fromkeys(range(4)), 9, [((0, 1, 2, 3), None)]),
+        (dict.fromkeys(range(4)), 1, [((seed,), None) for seed in range(4)]),
+        (dict.fromkeys(range(7)), 3, [((0, 1, 2), None), ((3, 4), None), ((5, 6), None)]),
+        (dict.fromkeys(range(10)), 9, [((0, 1, 2, 3, 4), None), ((5, 6, 7, 8, 9), None)]),
+        (
+            {0: None, 1: 5, 2: 12, 3: 5, 4: None, 8: 0},
+            2,
+            [((2,), 12), ((1, 3), 5), ((8,), 0), ((0, 4), None)],
+        ),
+        ({}, 3, []),
+    ],
+)
+def test_only_seeds_of_one_step_train_side_by_side(steps, most, groups):
+    assert schedule.side_by_side(steps, most) == groups
+
+
+def test_memory_limits_the_seeds():
+    gib = 2**30
+    need = 1.5 * gib + 1.3 * gib * 4
+    assert schedule.seeds_at_once(gib, int(need) + 1, None) == 4
+    assert schedule.seeds_at_once(gib, int(need) - 1, None) == 3
+    assert schedule.seeds_at_once(gib, int(need) + 1, 2) == 2
+    assert schedule.seeds_at_once(gib, int(need) + 1, 30) == 4
+    assert schedule.seeds_at_once(gib, gib, None) == 1  # always one
+    assert (
+        schedule.seeds_at_once(gib, None, None) == 1 and schedule.seeds_at_once(gib, None, 6) == 6
+    )
+
+
+def write_files(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_free_memory_is_the_least_of_all_limits(tmp_path):
+    assert schedule.free_memory(tmp_path) is None
+    write_files(tmp_path, {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:    5000 kB\n"})
+    assert schedule.free_memory(tmp_path) == 5000 * 1024
+    group = "sys/fs/cgroup/jobs/mine/"
+    write_files(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/jobs/mine\n",
+            group + "memory.max": "max\n",
+            group + "memory.current": "1\n",
+            "sys/fs/cgroup/jobs/memory.max": "4000000\n",
+            "sys/fs/cgroup/jobs/memory.current": "1000000\n",
+            "sys/fs/cgroup/jobs/memory.stat": "anon 900000\ninactive_file 30000\n",
+        },
+    )
+    assert schedule.free_memory(tmp_path) == 3_030_000
+    group = "sys/fs/cgroup/memory/"
+    write_files(
+        tmp_path,
+        {
+            "proc/self/cgroup": "3:cpuset:/x\n4:cpu,memory:/elsewhere\n0::/\n",
+            group + "memory.limit_in_bytes": "2000000\n",
+            group + "memory.usage_in_bytes": "1500000\n",
+            group + "memory.stat": "total_inactive_file 20000\n",
+        },
+    )
+    assert schedule.free_memory(tmp_path) == 520_000
+    write_files(tmp_path, {group + "memory.usage_in_bytes": "3000000\n"})
+    assert schedule.free_memory(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [([4], "4"), ([0, 1], "0 1"), ([0, 1, 2], "0..2"), ([0, 2, 3, 4, 9, 10], "0 2..4 9 10")],
+)
+def test_seeds_as_words(seeds, words):
+    assert cli.seed_words(seeds) == words.split()
+    assert list(cli.parse_seeds(words.split())) == seeds
+
+
+# ------------------------------------------------------------------ the plan
+
+
+def plan_rows(text):
+    return [re.split(" {2,}", line) for line in text.splitlines() if line.startswith("roml")]
+
+
+def test_the_plan_leaves_out_what_is_finished(single, tmp_path, capsys, no_training):
+    folder = tmp_path / "khazad-dum" / "roml-varibad"
+    for seed in (1, 4):
+        shutil.copytree(single, folder / f"seed-{seed}")
+    (folder / "seed-4" / "test.csv").unlink()  # all trained, not yet tested
+    arguments = ["khazad-dum", *TINY, "--methods", "roml", "roml:nu=0", "--seeds", "0..4"]
+    arguments += ["--out", str(tmp_path), "--at-once", "2", "--plan"]
+    assert cli.run(compare.main, arguments) == 0
+    text = capsys.readouterr().out
+    assert plan_rows(text) == [
+        ["roml", "1", "finished", "0"],
+        ["roml", "4", "step 17", "0"],
+        ["roml", "0 2", "new", "1,360"],  # 2 seeds x 17 steps x 40 frames
+        ["roml", "3", "new", "680"],
+        ["roml:nu=0", "0 1", "new", "1,360"],
+        ["roml:nu=0", "2 3", "new", "1,360"],
+        ["roml:nu=0", "4", "new", "680"],
+    ]
+    commands = [line for line in text.splitlines() if line.startswith("python")]
+    assert len(commands) == 6 and not no_training
+    env, command = cli.parse_train(shlex.split(commands[3])[3:])
+    assert (env, command.options.seeds, command.options.out) == (
+        "khazad-dum",
+        (0, 1),
+        str(tmp_path),
+    )
+    assert command.options.name == "roml-varibad,nu=0"
+    assert command.experiment.method.nu == 0 and command.experiment.frames == 700
+    assert not (tmp_path / "results").exists()
+
+
+def test_seeds_that_were_saved_one_by_one_go_on_side_by_side(
+    several, tmp_path, capsys, no_training
+):
+    for seed in (1, 5):  # stopped when seed 1 had written step 12, and seed 5 not yet
+        path = tmp_path / "khazad-dum" / "roml-varibad" / f"seed-{seed}"
+        shutil.copytree(several / f"seed-{seed}", path)
+        (path / "test.csv").unlink()
+        folder = path / "checkpoint"
+        shutil.copytree(folder / "17", folder / "6")
+        (folder / "17").rename(folder / ("12" if seed == 1 else "3"))
+    command = ["khazad-dum", *TINY, "--methods", "roml", *SEEDS, "--out", str(tmp_path)]
+    assert cli.run(compare.main, [*command, "--plan"]) == 0
+    rows = plan_rows(capsys.readouterr().out)
+    assert [row[:3] for row in rows] == [["roml", "1 5", "step 6"]]
+    assert cli.run(compare.main, [*command, "--plan", "--seeds", "1"]) == 0  # seed 1 alone
+    rows = plan_rows(capsys.readouterr().out)
+    assert [row[:3] for row in rows] == [["roml", "1", "step 12"]]
+
+
+def test_a_finished_run_of_other_settings_is_refused(single, tmp_path, capsys, no_training):
+    arguments = ["khazad-dum", *TINY, "--methods", "roml", "--out", str(single.parents[2])]
+    assert cli.run(compare.main, [*arguments, "--seeds", "0..3", "--policy.clip", "0.3"]) == 2
+    assert "policy.clip 0.1 there, 0.3 here" in capsys.readouterr().err
+    assert not no_training
+
+
+def test_the_command_that_is_shown_is_the_one_that_runs(tmp_path, capsys, no_training):
+    arguments = ["--methods", "oracle", "naive", "--learner", "ppo", "--seeds", "3..5", "--frames"]
+    arguments += ["1e5", "--tensorboard", "--checkpoint-minutes", "3", "--out", str(tmp_path)]
+    assert cli.run(compare.main, arguments) == 2  # nothing is finished afterwards
+    out, err = capsys.readouterr()
+    assert "no run is finished" in err
+    shown = [shlex.split(line)[3:] for line in out.splitlines() if line.startswith("python")]
+    assert shown == no_training and len(shown) == 2
+    env, command = cli.parse_train(shown[0])
+    assert env == "khazad-dum" and command.experiment.method.name == "oracle"
+    assert command.experiment.frames == 100_000 and command.options == cli.Options(
+        (3, 4, 5), str(tmp_path), checkpoint_minutes=3.0, tensorboard=True
+    )
+
+
+# ------------------------------------------------------------------ from end to end
+
+
+def run_compare(out, *extra):
+    """Exit code, standard output and standard error of a comparison of two methods."""
+    told, complaints = io.StringIO(), io.StringIO()
+    arguments = ["khazad-dum", *TINY, "--methods", "baseline", "roml", *SEEDS, *extra]
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complaints):
+        code = cli.run(compare.main, [*arguments, "--out", str(out)])
+    return code, told.getvalue(), complaints.getvalue()
+
+
+@pytest.fixture(scope="module")
+def compared(several, compilation, tmp_path_factory):
+    """A comparison for which roml was finished before, and what it told."""
+    out = tmp_path_factory.mktemp("compared")
+    shutil.copytree(several, out / "khazad-dum" / "roml-varibad")
+    with compilation(), jax.debug_key_reuse(False):  # see the fixture ``several``
+        code, text, _ = run_compare(out)
+    assert code == 0
+    return out, text
+
+
+def test_a_comparison_trains_what_is_missing(compared, several):
+    out, text = compared
+    assert plan_rows(text)[0] == ["roml", "1 5", "finished", "0"]
+    assert text.count("compile ") == 1 and "baseline on varibad, 2 seeds side by side" in text
+    for path in (out / "khazad-dum" / "baseline-varibad").iterdir():
+        assert runs.status(path) == "finished"
+    for name in ("config.json", "metrics.csv", "test.csv"):
+        new, old = (root / "seed-5" / name for root in (out / "khazad-dum/roml-varibad", several))
+        assert new.read_bytes() == old.read_bytes()
+    assert {file.name for file in (out / "results" / "khazad-dum").iterdir()} == set(NAMES)
+
+
+def test_its_tables_follow_from_the_tests(compared):
+    out, text = compared
+    folder = out / "results" / "khazad-dum"
+    table = pd.read_csv(folder / "table.csv").set_index("method")
+    assert list(table.index) == ["baseline", "roml"] and list(table["seeds"]) == [2, 2]
+    scores = {}
+    for method in table.index:
+        tests = [
+            pd.read_csv(out / "khazad-dum" / f"{method}-varibad" / f"seed-{seed}" / "test.csv")
+            for seed in (1, 5)
+        ]
+        returns = np.array([test.groupby("task_index")["return"].mean() for test in tests])
+        scores[method] = returns.mean(axis=1), returns.min(axis=1)  # 1 % of 12: the worst one
+        for name, values in zip(("mean", "cvar"), scores[method], strict=True):
+            expected = bootstrap(values)
+            found = table.loc[method, [name, *(f"{name}_{x}" for x in ("low", "high", "error"))]]
+            np.testing.assert_allclose(found.to_numpy(float), expected, rtol=1e-4)
+    gain = scores["roml"][0] - scores["baseline"][0]
+    assert table.loc["roml", "mean_gain"] == pytest.approx(gain.mean(), rel=1e-3, abs=1e-6)
+    assert (folder / "table.md").read_text() in text
+    results = compact.read(folder)
+    assert list(results.runs["method"]) == ["baseline"] * 2 + ["roml"] * 2
+    assert list(results.runs["seed"]) == [1, 5] * 2
+    assert set(results.sampler["method"]) == {"roml"}
+    assert set(results.episodes["seed"]) == {1}  # the first of each method
+    assert list(results.validation["step"]) == [0, 6, 12, 17] * 4
+
+
+@pytest.mark.parametrize("extra", [[], ["--collect"]])
+def test_a_finished_comparison_only_repeats_its_tables(compared, extra, monkeypatch):
+    out, _ = compared
+    monkeypatch.setattr(train, "main", None)
+    folder = out / "results" / "khazad-dum"
+    before = {name: (folder / name).read_bytes() for name in NAMES}
+    other = out / "elsewhere"
+    assert run_compare(out, "--results", str(other), *extra)[0] == 0
+    assert {name: (other / "khazad-dum" / name).read_bytes() for name in NAMES} == before
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_comparison(compared, tmp_path, monkeypatch):
+    asked = []
+
+    def stop(argv):
+        asked.append(argv)
+        return 143
+
+    monkeypatch.setattr(train, "main", stop)
+    code, text, _ = run_compare(tmp_path, "--at-once", "1")
+    assert code == 143 and len(asked) == 1
+    last = text.splitlines()[-1]
+    assert (
+        "go on with the comparison: python -m experiments.compare khazad-dum --frames 700" in last
+    )
+    assert not (tmp_path / "results").exists()
+
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "main", interrupt)
+    assert run_compare(tmp_path)[0] == 130
+
+
+def test_a_failure_does_not_end_the_comparison(several, tmp_path, monkeypatch):
+    shutil.copytree(several, tmp_path / "khazad-dum" / "roml-varibad")
+    shutil.rmtree(tmp_path / "khazad-dum" / "roml-varibad" / "seed-5")
+    asked = []
+
+    def fail(argv):
+        asked.append(argv[argv.index("--method") + 1])
+        if len(asked) == 1:
+            raise UserError("no such luck")
+        return 1
+
+    monkeypatch.setattr(train, "main", fail)
+    code, text, complaints = run_compare(tmp_path, "--at-once", "1")
+    assert code == 1 and asked == ["baseline", "baseline", "roml"]
+    assert complaints.splitlines()[-3:] == [
+        "failed: baseline, seeds 1: no such luck",
+        "failed: baseline, seeds 5: exit code 1, see above",
+        "failed: roml, seeds 5: exit code 1, see above",
+    ]
+    table = pd.read_csv(tmp_path / "results" / "khazad-dum" / "table.csv")
+    assert list(table["method"]) == ["roml"] and list(table["seeds"]) == [1]
+    assert "Not finished, and not in these tables: VariBAD, seeds 1 5." in text
+    assert "Not finished, and not in these tables: RoML, seed 5." in text

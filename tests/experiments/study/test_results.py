@@ -1,0 +1,450 @@
+"""Compact results, intervals and tables, on made-up numbers and on a tiny run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+import shutil
+import warnings
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from experiments import cli
+from experiments.presets import PRESETS
+from experiments.spec.experiment import UserError, build
+from experiments.spec.view import KHAZAD_DUM
+from experiments.study import results as compact
+from experiments.study import tables
+from experiments.study.intervals import bootstrap, paired
+from experiments.training import checkpoints, runs
+from experiments.training.device import saved_shape
+from roml_jax.evaluate import evaluation_key
+from roml_jax.rollout import rollout
+
+SKEWED = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.6, 4.0])
+MINUS = chr(0x2212)
+EDGES = [(0, 0.05), (0.05, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.46), (0.46, np.inf)]
+
+# ------------------------------------------------------------------ intervals
+
+
+def bca(values, level):
+    """Efron's interval, restated."""
+    draws = np.random.default_rng(1).choice(values, (200_000, values.size)).mean(axis=1)
+    middle = values.mean()
+    bias = stats.norm.ppf((draws < middle).mean() + 0.5 * (draws == middle).mean())
+    gaps = middle - np.array([np.delete(values, i).mean() for i in range(values.size)])
+    speed = (gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5)
+    z = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    return np.quantile(draws, stats.norm.cdf(bias + z / (1 - speed * z)))
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_bootstrap_is_efrons(level):
+    found, expected = bootstrap(SKEWED, level=level), bca(SKEWED, level)
+    np.testing.assert_allclose([found.low, found.high], expected, rtol=0.03)
+    plain = np.random.default_rng(1).choice(SKEWED, (200_000, SKEWED.size)).mean(axis=1)
+    assert found.high > 1.08 * np.quantile(plain, (1 + level) / 2)  # the data are skewed
+    assert found.mean == pytest.approx(0.9)
+    assert found.error == pytest.approx(np.sqrt(((SKEWED - 0.9) ** 2).sum() / 9 / 10))
+
+
+def test_bootstrap_repeats_itself():
+    assert bootstrap(SKEWED) == bootstrap(SKEWED.copy())
+
+
+def test_bootstrap_without_spread_or_without_values():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bootstrap(np.array([0.1, 0.1, 0.1])) == (pytest.approx(0.1),) * 3 + (0.0,)
+        one, none = bootstrap(np.array([2.5])), bootstrap(np.array([]))
+        tiny = bootstrap(np.array([1.0, 1.0, np.nextafter(1.0, 2.0)]))  # BCa may not be found
+    assert one.mean == 2.5 and np.isnan(one[1:]).all()
+    assert np.isnan(none).all()
+    assert tiny.low == pytest.approx(1.0) and tiny.high == pytest.approx(1.0)
+
+
+def test_where_bca_cannot_be_computed_it_is_percentiles(monkeypatch):
+    def without_bca(*args, method, original=stats.bootstrap, **options):
+        found = original(*args, method=method, **options)
+        if method == "BCa":
+            found.confidence_interval = type(found.confidence_interval)(np.nan, np.nan)
+        return found
+
+    monkeypatch.setattr(stats, "bootstrap", without_bca)
+    draws = np.random.default_rng(1).choice(SKEWED, (200_000, SKEWED.size)).mean(axis=1)
+    found = bootstrap(SKEWED)
+    np.testing.assert_allclose(found[1:3], np.quantile(draws, [0.025, 0.975]), rtol=0.04)
+
+
+def test_paired_differences_by_hand():
+    found = paired(np.array([1.0, 5.0, 9.0]), np.array([0.0, 3.0, 6.0]))  # 1, 2, 3
+    assert found.mean == 2.0 and found.error == pytest.approx(1 / np.sqrt(3))
+    assert 1.0 <= found.low < 2.0 < found.high <= 3.0  # the values alone spread from 1 to 9
+    constant = paired(np.array([1.0, 5.0, 9.0]), np.array([0.5, 4.5, 8.5]))
+    assert constant == (0.5, 0.5, 0.5, 0.0)
+    with pytest.raises(ValueError, match="3 values cannot be paired with 1"):
+        paired(np.zeros(3), np.zeros(1))
+
+
+# ------------------------------------------------------------------ collecting
+
+
+def made_up(single, folder):
+    """A copy of a run with made-up tables: windows of two steps, and a few test tasks."""
+    path = folder / "seed-1"
+    shutil.copytree(single, path, ignore=shutil.ignore_patterns("checkpoint"))
+    config = json.loads((path / "config.json").read_text())
+    config["experiment"]["validation_every"] = 10
+    (path / "config.json").write_text(json.dumps(config | {"commit": "1e10", "device": "abacus"}))
+    tasks = [0.01, 0.049, 0.05, 0.3, 0.7]  # none from 0.1 to 0.3
+    returns = [[0, -2], [1, 1], [-4, -4], [2, 0], [-8, -10]]  # means -1, 1, -4, 1, -9
+    outcomes = ["stay", "long"] + ["long_done"] * 6 + ["short_fall", "long_done"]
+    columns = {"seed": 1, "task_index": np.repeat(range(5), 2), "task_0": np.repeat(tasks, 2)}
+    columns |= {"episode": [0, 1] * 5, "return": np.ravel(returns), "path": outcomes}
+    pd.DataFrame(columns).to_csv(path / "test.csv", index=False)
+    metrics = pd.read_csv(path / "metrics.csv")
+    metrics["sample_mean"] = metrics["step"] ** 2
+    metrics["phi_mean_rain"] = metrics["step"] / 100
+    metrics.to_csv(path / "metrics.csv", index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def told():
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def collected(single, told, tmp_path_factory):
+    path = made_up(single, tmp_path_factory.mktemp("made-up"))
+    with contextlib.redirect_stderr(told):
+        return compact.collect([("roml", path)])
+
+
+def test_the_test_by_ranges_of_tasks(collected):
+    rows = collected.tests
+    assert list(rows) == [
+        *("method", "seed", "low", "high", "tasks", "mean", "cvar"),
+        *("long", "long_done", "short_fall", "stay"),
+    ]
+    assert set(rows["method"]) == {"roml"} and set(rows["seed"]) == {1}
+    assert np.isnan(rows[["low", "high"]].iloc[0]).all()
+    assert list(map(tuple, rows[["low", "high"]].to_numpy()[1:])) == EDGES
+    assert list(rows["tasks"]) == [5, 2, 1, 0, 0, 1, 1]
+    nan = np.nan
+    np.testing.assert_allclose(rows["mean"], [-2.4, 0, -4, nan, nan, 1, -9], rtol=1e-6)
+    np.testing.assert_array_equal(rows["cvar"], [-9, *[nan] * 6])  # 1 % of 5: the worst one
+    np.testing.assert_allclose(rows["long_done"], [0.7, 0.5, 1, nan, nan, 1, 0.5])
+    np.testing.assert_allclose(rows["stay"], [0.1, 0.25, 0, nan, nan, 0, 0])
+
+
+def test_the_sampler_by_windows(collected):
+    rows = collected.sampler  # 17 steps in windows of 10 // 5 = 2
+    assert list(rows)[:5] == ["method", "seed", "step", "frames", "phi_mean_rain"]
+    assert list(rows)[5:] == ["sample_mean", "reference_mean", "reference_cvar"]
+    assert list(rows["step"]) == [2, 4, 6, 8, 10, 12, 14, 16, 17]
+    assert list(rows["frames"]) == [40 * step for step in rows["step"]]
+    np.testing.assert_allclose(rows["phi_mean_rain"], rows["step"] / 100)
+    np.testing.assert_allclose(rows["sample_mean"][:2], [2.5, 12.5])  # of 1, 4 and of 9, 16
+    assert rows["sample_mean"].iloc[-1] == 17**2
+
+
+def test_a_row_for_every_run(collected):
+    (row,) = collected.runs.to_dict("records")
+    assert (row["env"], row["method"], row["learner"], row["seed"]) == (
+        *("khazad-dum", "roml", "varibad"),
+        1,
+    )
+    assert (row["alpha"], row["frames"], row["steps"], row["tasks_per_step"]) == (0.01, 680, 17, 4)
+    assert row["commit"] == "1e10" and row["device"] == "abacus" and row["jax"] == jax.__version__
+    assert "validation_every 50 → 10" in row["changed"] and "num_tasks 32 → 4" in row["changed"]
+
+
+def test_the_command_of_a_run_repeats_its_settings(collected, single, tmp_path):
+    words = shlex.split(collected.runs["command"].iloc[0])
+    assert words[:4] == ["python", "-m", "experiments.train", "khazad-dum"]
+    _, command = cli.parse_train(words[3:])
+    experiment = runs.read_config(made_up(single, tmp_path)).experiment
+    assert command.experiment == experiment and command.options.seeds == (1,)
+
+
+@pytest.mark.parametrize("arguments", ["--no-strict --policy.no-normalize-obs --phi 0.1 --nu 0"])
+def test_the_command_of_a_variant(arguments):
+    env, command = cli.parse_train(["khazad-dum", "--learner", "ppo", *arguments.split()])
+    run = runs.Run(env, command.experiment, 7, "mine")
+    words = shlex.split(compact.command(run, [run.seed]))[3:]
+    again = cli.parse_train(words)[1]
+    assert again.experiment == command.experiment
+    assert (again.options.seeds, again.options.name) == ((7,), "mine")
+
+
+def test_results_are_read_as_they_were_written(collected, tmp_path):
+    compact.write(tmp_path / "results", collected)
+    again = compact.read(tmp_path / "results")
+    for name, table, expected in zip(again._fields, again, collected, strict=True):
+        expected = expected.reset_index(drop=True)
+        pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False, obj=name)
+    assert again.runs["commit"].tolist() == ["1e10"]  # no number
+    text = (tmp_path / "results" / "tests.csv").read_text().splitlines()
+    assert text[1] == "roml,1,,,5,-2.4,-9,0.1,0.7,0.1,0.1" and text[-1].startswith(
+        "roml,1,0.46,inf"
+    )
+    compact.write(tmp_path / "again", again)
+    for file in (tmp_path / "again").iterdir():
+        assert file.read_bytes() == (tmp_path / "results" / file.name).read_bytes()
+
+
+def test_a_missing_file_says_how_it_is_made(collected, tmp_path):
+    compact.write(tmp_path / "khazad-dum", collected)
+    (tmp_path / "khazad-dum" / "sampler.csv").unlink()
+    with pytest.raises(
+        UserError, match=r"sampler\.csv is missing.*experiments\.compare khazad-dum"
+    ):
+        compact.read(tmp_path / "khazad-dum")
+
+
+def test_nothing_to_collect():
+    with pytest.raises(UserError, match="no run is finished"):
+        compact.collect([])
+
+
+def test_methods_whose_phi_stays_are_not_in_the_samplers_course(single, tmp_path):
+    path = made_up(single, tmp_path)
+    metrics = pd.read_csv(path / "metrics.csv").assign(phi_mean_rain=0.1)
+    metrics.to_csv(path / "metrics.csv", index=False)
+    moving = tmp_path / "moving"
+    moving.mkdir()
+    both = compact.collect([("baseline", path), ("roml", made_up(single, moving))])
+    assert set(both.sampler["method"]) == {"roml"} and len(both.runs) == 2
+    alone = compact.collect([("baseline", path)])
+    assert alone.sampler.empty and "phi_mean_rain" in alone.sampler
+
+
+def test_a_run_without_its_checkpoint_has_no_sample_episodes(collected, told):
+    assert collected.episodes.empty and list(collected.episodes)[-1] == "outcome"
+    assert "no checkpoint of its last step" in told.getvalue()
+
+
+def test_sample_episodes_are_those_of_the_final_agent(single, monkeypatch):
+    few = np.repeat(np.float32([0.1, 0.5]), 14)[:, None]
+    view = KHAZAD_DUM._replace(tasks=few)
+    monkeypatch.setitem(PRESETS, "khazad-dum", PRESETS["khazad-dum"]._replace(view=view))
+    rows = compact.collect([("roml", single)]).episodes
+    assert sorted(set(rows["episode"])) == [0, 1] and list(rows["step"].unique()) == [*range(6)]
+    assert list(rows["task_index"].unique()) == [*range(12), *range(14, 26)]
+    assert len(rows) == 24 * 2 * 6
+
+    built = build(runs.read_config(single).experiment)
+    params = built.learner.params(checkpoints.restore(single, saved_shape(built)).state.learner)
+    key = jax.random.fold_in(evaluation_key(1, "test"), 1)
+    options = {"deterministic": True, "boundary": built.boundary}
+    data = jax.jit(
+        lambda p: rollout(key, built.env, built.learner.agent, p, jax.numpy.array(few), **options)
+    )(params)
+    places = KHAZAD_DUM.trace(np.asarray(data.obs))  # [2, 6, 28, 2]
+    ends = KHAZAD_DUM.columns(jax.tree.map(np.asarray, data.info))["path"]
+    for row in rows.to_dict("records"):
+        k, i, step = row["episode"], row["task_index"], row["step"]
+        seen = max(step, 1) if k else step  # nobody has seen the start of the second episode
+        np.testing.assert_allclose([row["x"], row["y"]], places[k, seen, i], atol=0.0051)
+        assert row["outcome"] == ends[k, i] and row["task_0"] == few[i, 0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "learner", "name"),
+    [
+        ("baseline", "varibad", "VariBAD"),
+        ("baseline", "ppo", "PPO"),
+        ("cvar-ml", "varibad", "CVaR-ML"),
+        ("roml", "varibad", "RoML"),
+        ("roml", "ppo", "RoML on PPO"),
+        ("roml:nu=0,soft_update=0", "varibad", "RoML, nu=0, soft_update=0"),
+        (
+            "cvar-ml:policy.unselected=constant_advantage",
+            "varibad",
+            "CVaR-ML, policy.unselected=constant_advantage",
+        ),
+    ],
+)
+def test_names_for_people(spec, learner, name):
+    assert compact.label(spec, learner) == name
+
+
+# ------------------------------------------------------------------ tables
+
+MEANS = {  # by method and seed; roml and the baseline share seeds 1 and 2
+    "baseline": {0: -0.5, 1: -0.25, 2: -0.125},
+    "roml": {1: -0.125, 2: -0.25, 3: -0.75},
+    "roml:alpha=0.05": {1: -0.25},
+}
+
+
+def results(means=MEANS, learner="varibad"):
+    """Results with a CVaR of twice the mean, and two ranges, one empty for seed 1."""
+    whole, parts, heads = [], [], []
+    for method, values in means.items():
+        alpha = 0.05 if "alpha" in method else 0.01
+        for seed, mean in values.items():
+            own = {"method": method, "seed": seed}
+            heads.append({"env": "khazad-dum", "learner": learner, "alpha": alpha, **own})
+            whole.append({**own, "low": np.nan, "high": np.nan, "mean": mean, "cvar": 2 * mean})
+            parts.append({**own, "low": 0.0, "high": 0.3, "mean": 0.5})
+            tail = np.nan if seed == 1 else float(seed)
+            parts.append({**own, "low": 0.3, "high": np.inf, "mean": tail})
+    empty = pd.DataFrame()
+    return compact.Results(pd.DataFrame(heads), pd.DataFrame(whole + parts), *[empty] * 3)
+
+
+def test_summary_by_hand():
+    table = tables.summarize(results()).set_index("method")
+    assert list(table["label"]) == ["VariBAD", "RoML", "RoML, alpha=0.05"]
+    assert list(table["seeds"]) == [3, 3, 1]
+    np.testing.assert_allclose(table["mean"], [-0.875 / 3, -1.125 / 3, -0.25])
+    np.testing.assert_allclose(table["cvar"], 2 * table["mean"])
+    low, high = bootstrap(np.array([-0.125, -0.25, -0.75]))[1:3]
+    assert tuple(table.loc["roml", ["mean_low", "mean_high"]]) == (low, high)
+    assert np.isnan(table.loc["roml:alpha=0.05", "mean_low"])  # of one seed
+
+    gains = table[["mean_gain", "cvar_gain"]]
+    assert gains.loc["baseline"].isna().all()
+    assert list(gains.loc["roml"]) == [0.0, 0.0]  # 0.125 and -0.125, on seeds 1 and 2
+    assert gains.loc["roml:alpha=0.05", "mean_gain"] == 0.0
+    assert np.isnan(gains.loc["roml:alpha=0.05", "cvar_gain"])  # of another tail
+    assert table.loc["roml", "mean_gain_error"] == pytest.approx(0.125)
+
+    np.testing.assert_allclose(table["mean_0_0.3"], 0.5)
+    np.testing.assert_allclose(table["mean_0.3_inf"], [1.0, 2.5, np.nan])  # 0, 2 and 2, 3
+    published = PRESETS["khazad-dum"].published["roml"]
+    names = ["published_cvar", "published_cvar_low", "published_cvar_high"]
+    assert tuple(table.loc["roml", names]) == published.cvar
+    assert np.isnan(table.loc["roml:alpha=0.05", "published_mean"])
+
+
+def test_what_cannot_be_compared_stays_empty():
+    table = tables.summarize(results({"roml": MEANS["roml"]}))
+    assert table["mean_gain"].isna().all() and table["published_mean"].notna().all()
+    assert tables.summarize(results(learner="ppo"))["published_mean"].isna().all()
+
+
+def test_tables_for_people(tmp_path):
+    missing = {"baseline": [], "roml": [0, 4], "roml:alpha=0.05": [2]}
+    text = tables.write(tmp_path, results(), missing)
+    assert text == (tmp_path / "table.md").read_text()
+    first, pairs, second = text.split("\n\n## ")
+    assert pairs.startswith("khazad-dum: differences, seed by seed")
+    assert "khazad-dum: test returns" in first and second.startswith(
+        "khazad-dum: mean return by rain"
+    )
+    for part, methods in ((first, 3), (pairs, 1), (second, 3)):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        assert len(lines) == methods + 2 and len(set(map(len, lines))) == 1
+        assert len({line.count("|") for line in lines}) == 1
+    head, _, base, roml, other = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in first.splitlines()
+        if line.startswith("|")
+    )
+    assert head[:3] == ["method", "seeds", "mean return"] and head[3] == "CVaR"  # two alphas
+    assert (base[0], roml[1], other[1]) == ("VariBAD", "3", "1")
+    low = f"{bootstrap(np.array([-0.125, -0.25, -0.75])).low:.3f}"[1:]
+    assert roml[2].startswith(f"{MINUS}0.375 ({MINUS}{low}, {MINUS}") and " ± 0.191" in roml[2]
+    assert base[4] == "" and roml[4] == f"0.000 ({MINUS}0.125, 0.125) ± 0.125"
+    assert base[6] == f"{MINUS}0.245 ({MINUS}0.300, {MINUS}0.210)" and other[2] == f"{MINUS}0.250"
+    assert "not in these tables: RoML, seeds 0 4." in text and "alpha=0.05, seed 2." in text
+    assert "| 0 to 0.3 " in second and "| 0.3 and more " in second
+
+
+def test_csv_holds_the_raw_numbers(tmp_path):
+    tables.write(tmp_path, results(), {})
+    table = pd.read_csv(tmp_path / "table.csv")
+    expected = tables.summarize(results())
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False)
+
+
+def test_large_numbers_have_few_digits():
+    sheets = tables.word(*(lambda r: (tables.summarize(r), r))(results({"roml": {0: 1234.5}})), {})
+    assert sheets[0].rows[0][2] == "1234" and sheets[0].rows[0][1] == "1"
+
+
+def test_latex_is_escaped(tmp_path):
+    hard = {"roml:policy.unselected=50%_{a}&#$~^\\<": {0: -0.5, 1: -0.5}, **MEANS}
+    tables.write(tmp_path, results(hard), {"roml": [5]})
+    text = (tmp_path / "table.tex").read_text()
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 5 + (1 + 3) + 5  # four methods, three pairs of the same alpha
+    counts = [row.replace(r"\&", "").count("&") for row in rows]
+    specs = [line.split("{")[2].strip("}") for line in text.splitlines() if "begin{tab" in line]
+    lengths = [len(spec) - 1 for spec in specs]
+    assert [lengths[0]] * 5 + [lengths[1]] * 4 + [lengths[2]] * 5 == counts
+    assert (
+        r"policy.unselected=50\%\_\{a\}\&\#\$\textasciitilde{}\textasciicircum{}\textbackslash{}$<$"
+    ) in text
+    assert "(95 \\% bootstrap interval) $\\pm$ standard" in text and "$-$0.500" in text
+    body = text.split("\n", 1)[1]
+    assert body.isascii() and "%" not in body.replace(r"\%", "")
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+
+
+# ------------------------------------------------------------------ pairs and levels
+
+
+def test_pairs_by_hand(tmp_path):
+    rng = np.random.default_rng(0)
+    means = {"baseline": dict(enumerate(rng.normal(size=9)))}
+    means["roml"] = {seed: value + 0.1 * (seed + 1) for seed, value in means["baseline"].items()}
+    means["cvar-ml"] = {seed: rng.normal() for seed in range(4, 12)}
+    means["roml:alpha=0.05"] = {seed: 0.0 for seed in range(9)}
+    tables.write(tmp_path, results(means), {})
+    pairs = pd.read_csv(tmp_path / "pairs.csv").set_index(["method", "reference"])
+    assert list(pairs.index) == [
+        ("roml", "baseline"), ("cvar-ml", "baseline"), ("cvar-ml", "roml"),
+    ]  # fmt: skip
+    first = pairs.loc[("roml", "baseline")]
+    assert first["seeds"] == 9 and first["mean_gain"] == pytest.approx(0.5)
+    assert first["cvar_gain"] == pytest.approx(1.0)
+    assert first["mean_p"] == pytest.approx(2 / 2**9)  # all nine ranks are positive
+    both = [5, 6, 7, 8, 4]
+    second = pairs.loc[("cvar-ml", "baseline")]
+    gain = np.mean([means["cvar-ml"][s] - means["baseline"][s] for s in both])
+    assert second["seeds"] == 5 and second["mean_gain"] == pytest.approx(gain, rel=1e-5)
+    assert np.isnan(second["mean_p"])  # five seeds can never tell
+    text = (tmp_path / "table.md").read_text()
+    assert f"| RoML {MINUS} VariBAD    | 9 " in text and "| 0.0039 |" in text
+
+
+def test_p_values_in_words():
+    words = [tables._p_value(p) for p in (float("nan"), 0.5, 0.0123, 1e-5)]
+    assert words == ["", "0.5", "0.012", "< 0.0001"]
+
+
+def test_levels_are_compared_where_alpha_differs(tmp_path):
+    risk = [
+        {"method": method, "seed": seed, "steps": steps, "alpha": level, "cvar": seed - 1 / level}
+        for method, seed in (("roml", 0), ("roml", 1), ("roml:alpha=0.05", 0))
+        for level in (0.1, 1.0)
+        for steps in (np.nan, 3.0)
+    ]
+    means = {"roml": {0: -1.0, 1: -2.0}, "roml:alpha=0.05": {0: -3.0}}
+    found = results(means)._replace(risk=pd.DataFrame(risk))
+    table = tables.summarize(found).set_index("method")
+    assert list(table["cvar_at_0.1"]) == [-9.5, -10.0] and list(table["cvar_at_1"]) == [-0.5, -1.0]
+    assert "CVaR of the test returns by level" in tables.write(tmp_path, found, {})
+    alone = found._replace(runs=found.runs[found.runs["method"] == "roml"])
+    assert "by level" not in tables.write(tmp_path, alone, {})
+
+
+def test_which_agents_were_tested():
+    runs = results().runs
+    assert compact.tested_words(runs) == "final agents"
+    best = runs.assign(tested="best-cvar")
+    assert compact.tested_words(best) == "agents of the best validation CVaR"
+    mixed = best.assign(tested=best["tested"].where(best["method"] != "baseline", "best-mean"))
+    told = "agents of the best validation (VariBAD: mean; RoML, RoML, alpha=0.05: CVaR)"
+    assert compact.tested_words(mixed) == told
