@@ -4,84 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, Literal
 
-import numpy as np
 import tyro
 
 from experiments.presets import DEFAULT_ENV, PRESETS
-from experiments.spec.experiment import E, Experiment, L, UserError, settings
+from experiments.spec.errors import UserError
+from experiments.spec.experiment import E, Experiment, L, M, settings
+from experiments.spec.words import Seeds, hint, one_of
+from roml_jax.methods import METHODS
 
 # What tyro says, and what of it is of use.
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)")
 _STRAY = re.compile(r"Unrecognized options: (.*)")
 _WHERE = re.compile(r"Error parsing (experiment\.)?(learner\.)?")
-
-
-def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
-    """Seeds from words: a number each, or ``FIRST..LAST``.
-
-    Raises:
-      ValueError: a word is neither.
-    """
-    seeds: list[int] = []
-    for word in words:
-        first, dots, last = word.partition("..")
-        if not first.isdigit() or (dots and not last.isdigit()):
-            raise ValueError(f"{word} is neither a seed, 3 for instance, nor a range, 0..9")
-        seeds += range(int(first), int(last if dots else first) + 1)
-    return tuple(seeds)
-
-
-def seed_words(seeds: Sequence[int]) -> list[str]:
-    """Seeds as on the command line, three or more in a row as ``FIRST..LAST``."""
-    words: list[str] = []
-    rows = np.split(np.array(seeds), np.flatnonzero(np.diff(seeds) != 1) + 1)
-    for row in rows:
-        words += [f"{row[0]}..{row[-1]}"] if len(row) > 2 else [str(seed) for seed in row]
-    return words
-
-
-def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """The seeds, if there are some and each stands once.
-
-    Raises:
-      UserError: otherwise.
-    """
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        told = " ".join(map(str, seeds)) or "none"
-        raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
-    return seeds
-
-
-def swept(alphas: tuple[float, ...]) -> tuple[float, ...]:
-    """The levels of a sweep, if each is one and stands once.
-
-    Raises:
-      UserError: otherwise.
-    """
-    names = [f"{alpha:g}" for alpha in alphas]  # of folders, so they must differ
-    if len(set(names)) < len(names) or not all(0 < alpha <= 1 for alpha in alphas):
-        told = " ".join(names)
-        raise UserError(f"--alphas are different fractions of worst tasks, in (0, 1]; got {told}")
-    return alphas
-
-
-Seeds = Annotated[
-    tuple[int, ...],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="SEED|FIRST..LAST",
-        instance_from_str=parse_seeds,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [str(seed) for seed in value],
-    ),
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +54,11 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Command(Generic[E, L]):
-    """All that ``experiments.train`` can be told, beside the names of ENV and learner."""
+class Command(Generic[E, L, M]):
+    """All that ``experiments.train`` can be told, beside the names of ENV, learner and method."""
 
     options: Annotated[Options, tyro.conf.arg(name="")]
-    experiment: Annotated[Experiment[E, L], tyro.conf.arg(name="")]
+    experiment: Annotated[Experiment[E, L, M], tyro.conf.arg(name="")]
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
@@ -137,7 +77,7 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
     """The name of the preset, and everything else.
 
     Args:
-      argv: ``[ENV] [--learner NAME] [any setting of the preset]``.
+      argv: ``[ENV] [--learner NAME] [--method NAME] [any setting of the preset]``.
 
     Raises:
       UserError: a name, a flag or a value is not valid.
@@ -146,18 +86,55 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
     rest = list(argv)
     env = rest.pop(0) if rest and not rest[0].startswith("-") else DEFAULT_ENV
     preset = PRESETS[one_of("environment", env, PRESETS)]
-    name = one_of("learner", _take(rest, "--learner") or preset.default_learner, preset.learners)
-    default = Command(Options(), preset.with_learner(name))
+    learners = preset.learner_names()
+    learner = one_of("learner", _take(rest, "--learner") or preset.default_learner, learners)
+    method = one_of("method", _take(rest, "--method") or preset.default_method, METHODS)
+    default = Command(Options(), preset.choose(learner, method))
+    _check_method_flags(rest, default, method)
     generic: Any = Command
+    kinds = (type(default.experiment.learner), type(default.experiment.method))
     presets = "; ".join(f"{key} ({value.summary})" for key, value in PRESETS.items())
     return env, parse(
-        generic[preset.env_class(), type(default.experiment.learner)],
+        generic[preset.env_class(), *kinds],
         default,
         rest,
-        prog="python -m experiments.train [ENV] [--learner NAME]",
-        description=f"Trains and tests a robust meta-learner. ENV: {presets}. "
-        f"Learners: {', '.join(preset.learners)}. Defaults below are those of {env} and {name}.",
+        prog="python -m experiments.train [ENV] [--learner NAME] [--method NAME]",
+        description=f"Trains and tests a robust meta-learner. ENV: {presets}. Learners: "
+        f"{', '.join(learners)}. Methods: {', '.join(METHODS)}. Defaults below are those of "
+        f"{env}, {learner} and {method}.",
     )
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting: ``policy.learning_rate`` becomes ``--policy.learning-rate``."""
+    path, _, last = name.replace("_", "-").rpartition(".")
+    return f"--{path}.{last}" if path else f"--{last}"
+
+
+def flags_of(config: Any) -> set[str]:
+    """All flags of a dataclass, ``--no-…`` among them."""
+    flags: set[str] = set()
+    for name, value in settings(config).items():
+        flag = flag_of(name)
+        flags.add(flag)
+        if isinstance(value, bool):
+            lead, _, last = flag.rpartition("." if "." in name else "--")
+            flags.add(f"{lead}.no-{last}" if "." in name else f"--no-{last}")
+    return flags
+
+
+def given_flags(argv: Sequence[str]) -> list[str]:
+    """The flags among words, as ``flags_of`` spells them."""
+    return [w.split("=", 1)[0].replace("_", "-") for w in argv if w.startswith("--")]
+
+
+def _check_method_flags(argv: Sequence[str], command: Command, method: str) -> None:
+    """Raises a UserError for a flag of another method."""
+    own = flags_of(command)
+    for flag in given_flags(argv):
+        others = [name for name, kind in METHODS.items() if flag in flags_of(kind.config())]
+        if others and flag not in own:
+            raise UserError(f"{flag} is a setting of {', '.join(others)}, not of {method}")
 
 
 def parse(cls: Any, default: Any, argv: Sequence[str], *, prog: str, description: str) -> Any:
@@ -167,7 +144,7 @@ def parse(cls: Any, default: Any, argv: Sequence[str], *, prog: str, description
       UserError: a flag or a value is not valid.
       SystemExit: with code 0, after ``--help``.
     """
-    _check_flags(argv, settings(default))
+    _check_flags(argv, default)
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
@@ -178,23 +155,6 @@ def parse(cls: Any, default: Any, argv: Sequence[str], *, prog: str, description
         raise UserError(_condense(told.getvalue())) from None
     except ValueError as error:  # from a dataclass that checks itself
         raise UserError(str(error)) from error
-
-
-def one_of(what: str, name: str, valid: Iterable[str]) -> str:
-    """``name``, if it is valid.
-
-    Raises:
-      UserError: otherwise, with the nearest valid name and all of them.
-    """
-    valid = list(valid)
-    if name in valid:
-        return name
-    raise UserError(f"unknown {what} {name!r}{_hint(name, valid)} valid: {', '.join(valid)}")
-
-
-def _hint(name: str, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f", did you mean {near[0]}?" if near else ";"
 
 
 def _take(args: list[str], flag: str) -> str | None:
@@ -214,17 +174,12 @@ def _take(args: list[str], flag: str) -> str | None:
     return value
 
 
-def _check_flags(argv: Sequence[str], defaults: dict[str, Any]) -> None:
+def _check_flags(argv: Sequence[str], default: Any) -> None:
     """Raises a UserError for a flag that does not exist."""
-    flags = {"--help"}
-    for name, value in defaults.items():
-        path, _, last = name.replace("_", "-").rpartition(".")
-        lead = f"--{path}." if path else "--"
-        flags |= {lead + last} | ({f"{lead}no-{last}"} if isinstance(value, bool) else set())
-    for word in argv:
-        flag = word.split("=", 1)[0].replace("_", "-")
-        if word.startswith("--") and flag not in flags:
-            raise UserError(f"unknown flag {flag}{_hint(flag, flags)} --help lists all")
+    flags = {"--help"} | flags_of(default)
+    for flag in given_flags(argv):
+        if flag not in flags:
+            raise UserError(f"unknown flag {flag}{hint(flag, flags)} --help lists all")
 
 
 def _condense(boxed: str) -> str:
@@ -241,7 +196,7 @@ def _condense(boxed: str) -> str:
     text = " ".join(message) or " ".join(boxed.split())
     if choice := _CHOICE.match(text):
         valid = [name.strip("'") for name in choice[3].split(", ")]
-        return f"{choice[2]} {choice[1]!r} is unknown{_hint(choice[1], valid)} " + (
+        return f"{choice[2]} {choice[1]!r} is unknown{hint(choice[1], valid)} " + (
             f"valid: {', '.join(valid)}"
         )
     if stray := _STRAY.match(text):

@@ -17,6 +17,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation, Transform, blended_transform_factory
 
+from roml_jax.methods import METHODS
+
 # Okabe and Ito (2008), told apart with every common kind of colour vision.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#000000"
@@ -25,7 +27,6 @@ CYCLE = (BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK)
 
 PAGE = 5.5  # inches, the text of a page of one column
 SMALL, LINE = 7.0, 1.2  # points of small text; its line spacing
-FORMATS = ("png", "pdf")
 
 _RC: Any = {
     "axes.prop_cycle": cycler(color=CYCLE),
@@ -65,17 +66,10 @@ class Look(NamedTuple):
         return {"color": self.color, "marker": self.marker, "ls": self.dash}
 
 
-_SOLID, _DASHED, _DOTTED = "-", (0, (4, 1.5)), (0, (1, 1))
-_DASHDOT, _DASHDOTDOT = (0, (5, 1.5, 1, 1.5)), (0, (5, 1.5, 1, 1.5, 1, 1.5))
-_METHODS = {
-    "baseline": Look(BLUE, "o", _SOLID),
-    "cvar-ml": Look(ORANGE, "s", _DASHED),
-    "roml": Look(GREEN, "^", _DASHDOT),
-    "naive": Look(PURPLE, "v", _DOTTED),
-    "oracle": Look(BLACK, "D", _DASHDOTDOT),
-}
+_DASHED, _DOTTED = (0, (4, 1.5)), (0, (1, 1))
+_DASHDOTDOT = (0, (5, 1.5, 1, 1.5, 1, 1.5))
 _LEFT_COLORS = (VERMILION, SKY, GREY)  # for variants: no method has one of these
-_LEFT_SHAPES = (("P", _DOTTED), ("X", _DASHDOTDOT), ("p", _DASHED), ("*", _SOLID))
+_LEFT_SHAPES = (("P", _DOTTED), ("X", _DASHDOTDOT), ("p", _DASHED), ("*", "-"))
 
 
 def looks(specs: Iterable[str]) -> dict[str, Look]:
@@ -91,8 +85,9 @@ def looks(specs: Iterable[str]) -> dict[str, Look]:
     found: dict[str, Look] = {}
     variants = 0
     for spec in specs:
-        if spec in _METHODS:
-            found[spec] = _METHODS[spec]
+        kind = METHODS.get(spec)
+        if kind is not None and kind.look is not None:
+            found[spec] = Look(*kind.look)
         elif spec not in found:
             color = _LEFT_COLORS[variants % len(_LEFT_COLORS)]
             found[spec] = Look(color, *_LEFT_SHAPES[variants % len(_LEFT_SHAPES)])

@@ -39,32 +39,27 @@ def gru_gates(
     return new + update * (hidden - new)
 
 
-class BeliefEncoder(nn.Module):
-    """Recurrent encoder ``q(m | history)``: embeddings, a GRU and two linear heads.
+class HistoryEncoder(nn.Module):
+    """Embeddings of transitions, and a GRU over them: a hidden state for every history.
 
-    The prior is the heads' answer to the zero hidden state, so it is learned.
-    ``step`` and ``sequence`` compute the same function; ``sequence`` does everything
+    ``step`` and ``hidden_sequence`` compute the same function; the latter does everything
     that does not depend on the hidden state once for all time steps.
 
     Attributes:
-      latent_size: L.
       hidden_size: E, size of the hidden state.
-      action_embedding: size of the embedded action; likewise obs and reward.
-      obs_embedding: see above.
-      reward_embedding: see above.
+      action_embedding: size of the embedded action.
+      obs_embedding: size of the embedded next observation.
+      reward_embedding: size of the embedded reward.
       layers_before: ReLU layers between the embeddings and the GRU.
-      layers_after: ReLU layers between the GRU and the heads.
 
     Reference: Zintgraf et al. (2020), Section 3 and Appendix C.
     """
 
-    latent_size: int = 5
     hidden_size: int = 128
     action_embedding: int = 16
     obs_embedding: int = 32
     reward_embedding: int = 16
     layers_before: Sequence[int] = ()
-    layers_after: Sequence[int] = ()
 
     def setup(self) -> None:
         """Creates the layers."""
@@ -75,9 +70,6 @@ class BeliefEncoder(nn.Module):
         # All gates are orthogonalised as one [in, 3 E] matrix, not gate by gate.
         self.input_map = Linear(3 * self.hidden_size, orthogonal())
         self.recurrent_map = Linear(3 * self.hidden_size, orthogonal())
-        self.after = MLP(self.layers_after, nn.relu)
-        # One map for mean and log-variance: their columns are independent draws.
-        self.heads = Linear(2 * self.latent_size)
 
     def inputs(
         self,
@@ -93,11 +85,6 @@ class BeliefEncoder(nn.Module):
         ]
         return self.input_map(self.before(jnp.concatenate(embedded, axis=-1)))
 
-    def belief(self, hidden: Float[Array, "... E"]) -> Belief:
-        """Posterior of a hidden state; of zeros: the learned prior."""
-        mean, logvar = jnp.split(self.heads(self.after(hidden)), 2, axis=-1)
-        return Belief(mean, logvar)
-
     def step(
         self,
         hidden: Float[Array, "B E"],
@@ -109,15 +96,15 @@ class BeliefEncoder(nn.Module):
         inputs = self.inputs(action, reward, next_obs)
         return gru_gates(inputs, self.recurrent_map(hidden), hidden)
 
-    def sequence(
+    def hidden_sequence(
         self,
         action: Float[Array, "T B A"],
         reward: Float[Array, "T B"],
         next_obs: Float[Array, "T B O"],
         valid: Bool[Array, "T B"],
         truncation: int | None = None,
-    ) -> Belief:
-        """Posteriors after 0, 1, …, T transitions from the zero hidden state.
+    ) -> Float[Array, "T1 B E"]:
+        """Hidden states after 0, 1, …, T transitions, from zero.
 
         Args:
           action: ``[T, B, A]`` as the environment received it (an index as a float).
@@ -127,7 +114,7 @@ class BeliefEncoder(nn.Module):
           truncation: no gradient flows back across steps that are a multiple of it.
 
         Returns:
-          ``Belief`` of ``[T + 1, B, L]``; index 0 is the prior.
+          ``[T + 1, B, E]``; index 0 is zero.
         """
         inputs = self.inputs(action, reward, next_obs)
         kernel, bias = self._recurrent_weights(next_obs.dtype)
@@ -136,8 +123,55 @@ class BeliefEncoder(nn.Module):
             steps = jnp.arange(inputs.shape[0])
             cut = (steps % truncation == 0) & (steps > 0)
         hidden = gru_scan(inputs, kernel, bias, valid, cut)
-        start = jnp.zeros_like(hidden[:1])
-        return self.belief(jnp.concatenate([start, hidden]))
+        return jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden])
+
+    def _recurrent_weights(self, dtype: jnp.dtype) -> tuple[Array, Array]:
+        if self.is_initializing():
+            self.recurrent_map(jnp.zeros((1, self.hidden_size), dtype))
+        params = self.recurrent_map.variables["params"]
+        return params["kernel"], params["bias"]
+
+
+class BeliefEncoder(HistoryEncoder):
+    """Recurrent encoder ``q(m | history)``: a ``HistoryEncoder`` and two linear heads.
+
+    The prior is the heads' answer to the zero hidden state, so it is learned.
+
+    Attributes:
+      latent_size: L.
+      layers_after: ReLU layers between the GRU and the heads.
+
+    Reference: Zintgraf et al. (2020), Section 3 and Appendix C.
+    """
+
+    latent_size: int = 5
+    layers_after: Sequence[int] = ()
+
+    def setup(self) -> None:
+        """Creates the layers."""
+        super().setup()
+        self.after = MLP(self.layers_after, nn.relu)
+        # One map for mean and log-variance: their columns are independent draws.
+        self.heads = Linear(2 * self.latent_size)
+
+    def belief(self, hidden: Float[Array, "... E"]) -> Belief:
+        """Posterior of a hidden state; of zeros: the learned prior."""
+        mean, logvar = jnp.split(self.heads(self.after(hidden)), 2, axis=-1)
+        return Belief(mean, logvar)
+
+    def sequence(
+        self,
+        action: Float[Array, "T B A"],
+        reward: Float[Array, "T B"],
+        next_obs: Float[Array, "T B O"],
+        valid: Bool[Array, "T B"],
+        truncation: int | None = None,
+    ) -> Belief:
+        """Posteriors after 0, 1, …, T transitions: ``Belief`` of ``[T + 1, B, L]``.
+
+        Arguments as for ``hidden_sequence``; index 0 is the prior.
+        """
+        return self.belief(self.hidden_sequence(action, reward, next_obs, valid, truncation))
 
     def __call__(
         self,
@@ -149,11 +183,37 @@ class BeliefEncoder(nn.Module):
         """``sequence`` without truncation; initialises every layer."""
         return self.sequence(action, reward, next_obs, valid)
 
-    def _recurrent_weights(self, dtype: jnp.dtype) -> tuple[Array, Array]:
-        if self.is_initializing():
-            self.recurrent_map(jnp.zeros((1, self.hidden_size), dtype))
-        params = self.recurrent_map.variables["params"]
-        return params["kernel"], params["bias"]
+
+class RecurrentEncoder(HistoryEncoder):
+    """A ``HistoryEncoder`` whose memory is read through a linear layer and a tanh.
+
+    Attributes:
+      latent_size: M, of what is read.
+
+    Reference: Duan et al. (2016); sizes and tanh as in the recurrent baseline of Zintgraf
+      et al. (2020).
+    """
+
+    latent_size: int = 128
+
+    def setup(self) -> None:
+        """Creates the layers."""
+        super().setup()
+        self.head = Linear(self.latent_size)
+
+    def read(self, hidden: Float[Array, "... E"]) -> Float[Array, "... M"]:
+        """What the policy sees of a hidden state."""
+        return jnp.tanh(self.head(hidden))
+
+    def __call__(
+        self,
+        action: Float[Array, "T B A"],
+        reward: Float[Array, "T B"],
+        next_obs: Float[Array, "T B O"],
+        valid: Bool[Array, "T B"],
+    ) -> Float[Array, "T1 B M"]:
+        """What is read after 0, 1, …, T transitions, as in ``hidden_sequence``."""
+        return self.read(self.hidden_sequence(action, reward, next_obs, valid))
 
 
 @jax.custom_vjp

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roml_jax.rollout import Boundary, rollout, rollout_episode_returns
+from roml_jax.checks import check_choice
+from roml_jax.rollout import rollout, rollout_episode_returns
 from roml_jax.supervised import draw_examples
 from roml_jax.types import Agent, Predictor, PRNGKey, TaskData, TaskEnv
 
 Purpose: TypeAlias = Literal["validation", "test"]
+PURPOSES = ("validation", "test")
 
 
 class Evaluation(NamedTuple):
@@ -30,26 +32,43 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     key: PRNGKey,
-    env: TaskEnv,
-    agent: Agent,
+    env: TaskEnv | TaskData,
+    agent: Agent | Predictor,
     params: Any,
     tasks: Float[Array, "n D"],
     *,
-    boundary: Boundary = Boundary(),
+    purpose: Purpose = "test",
     deterministic: bool = True,
 ) -> Evaluation:
-    """Runs one meta-episode on every task with fixed parameters.
+    """How an agent with fixed parameters does: one meta-episode, or one adaptation, per task.
 
     Args:
-      key: of resets, steps and, if not deterministic, actions.
-      env: the environment.
+      key: of resets, steps and, if not deterministic, actions; or of examples.
+      env: the environment, or supervised tasks for a ``Predictor``.
       agent: the behaviour; nothing of the parameters changes.
       params: ``learner.params(state)``.
       tasks: ``[n, D]``.
-      boundary: as in training.
+      purpose: a ``Predictor`` is tested on more examples than it is validated on, and after
+        more inner steps; an ``Agent`` does the same in both.
       deterministic: act without sampling, as in the original experiments.
+
+    Returns:
+      An ``Evaluation``, see ``evaluate_adaptation`` for that of a ``Predictor``.
     """
-    data = rollout(key, env, agent, params, tasks, deterministic=deterministic, boundary=boundary)
+    if isinstance(agent, Predictor):
+        in_test = purpose == "test"
+        return evaluate_adaptation(
+            key,
+            cast(TaskData, env),
+            agent,
+            params,
+            tasks,
+            support=agent.support,
+            query=agent.test_query if in_test else agent.query,
+            inner_steps=agent.steps,
+            most_steps=agent.test_steps if in_test else agent.steps,
+        )
+    data = rollout(key, cast(TaskEnv, env), agent, params, tasks, deterministic=deterministic)
     return Evaluation(tasks, rollout_episode_returns(data), data.info)
 
 
@@ -113,7 +132,11 @@ def evaluation_key(seed: int, purpose: str) -> PRNGKey:
 
     Args:
       seed: of the run, or of the tasks that several runs are to share.
-      purpose: a ``Purpose``, what the tasks are for.
+      purpose: what the tasks are for, validation or test.
+
+    Raises:
+      ValueError: another purpose.
     """
-    salt = {"validation": 1, "test": 2}[purpose]
+    check_choice("purpose", purpose, PURPOSES)
+    salt = 1 + PURPOSES.index(purpose)
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(0x524F4D4C), salt), seed)

@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Select: TypeAlias = Callable[[Array], Array]
-Alpha: TypeAlias = float | int | Float[Array, ""]  # in (0, 1]; may be traced, to be swept
+from roml_jax.types import Alpha, Draw, Metrics, Weigh
 
 _SLACK = 2e-7  # part of alpha * N that float32 may add by rounding, which makes no task
 
@@ -135,27 +132,52 @@ def weighted_cvar(
     return jnp.where(inside > 0, inside * x, 0).sum() / inside.sum()
 
 
-def everything() -> Select:
-    """A selection that lets the learner use all tasks.
+def summarize(draw: Draw, returns: Float[Array, " n"], alpha: Alpha) -> Metrics:
+    """What the tasks of one step say about ``D_phi`` and about ``D_phi0``.
+
+    Args:
+      draw: tasks of the step; weights that are all zero, of draws that say nothing about
+        ``D_phi0``, make the reference estimates NaN.
+      returns: ``[n]``; a NaN makes the estimates NaN.
+      alpha: fraction of worst tasks, in (0, 1].
 
     Returns:
-      ``select(returns[N]) -> bool[N]``, all True.
+      "sample_mean", the mean return over the draws that are no reference draws (over all if
+      there are none); "reference_mean" and "reference_cvar", the self-normalised
+      importance-weighted estimates of mean and ``alpha``-CVaR under ``D_phi0``.
+    """
+    own, weights = ~draw.is_reference | draw.is_reference.all(), draw.weights
+    return {
+        "sample_mean": jnp.where(own, returns, 0).sum() / own.sum(),
+        "reference_mean": jnp.where(weights > 0, weights * returns, 0).sum() / weights.sum(),
+        "reference_cvar": weighted_cvar(returns, weights, alpha),
+    }
+
+
+# ------------------------------------------------------------------ weighings
+
+
+def everything() -> Weigh:
+    """A weighing that lets every task count in full.
+
+    Returns:
+      ``weigh(draw, returns[N]) -> float32[N]``, all 1.
     """
 
-    def select(returns: Float[Array, " N"]) -> Bool[Array, " N"]:
-        return jnp.ones(returns.shape, bool)
+    def weigh(draw: Draw, returns: Float[Array, " N"]) -> Float[Array, " N"]:
+        return jnp.ones(returns.shape, jnp.float32)
 
-    return select
+    return weigh
 
 
-def tail(alpha: Alpha) -> Select:
-    """A selection of the worst ``alpha`` of the tasks: CVaR-ML.
+def tail(alpha: Alpha) -> Weigh:
+    """A weighing that lets the worst ``alpha`` of the tasks count, and no other: CVaR-ML.
 
     Args:
       alpha: fraction of worst tasks, in (0, 1].
 
     Returns:
-      ``select(returns[N]) -> bool[N]``, see ``tail_mask``.
+      ``weigh(draw, returns[N]) -> float32[N]``, ``tail_mask`` as 1 and 0.
 
     Raises:
       ValueError: ``alpha`` is out of range.
@@ -165,7 +187,7 @@ def tail(alpha: Alpha) -> Select:
     """
     check_alpha(alpha)
 
-    def select(returns: Float[Array, " N"]) -> Bool[Array, " N"]:
-        return tail_mask(returns, alpha)
+    def weigh(draw: Draw, returns: Float[Array, " N"]) -> Float[Array, " N"]:
+        return tail_mask(returns, alpha).astype(jnp.float32)
 
-    return select
+    return weigh

@@ -7,43 +7,15 @@ belief starts anew), and what the agent sees there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from roml_jax.checks import check_choice
 from roml_jax.returns import episode_returns, meta_returns
+from roml_jax.trees import where_rows
 from roml_jax.types import Agent, PRNGKey, TaskEnv, TimeStep, Transition
-
-BOUNDARIES = ("terminal", "start")
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """What the agent sees around the end of an episode inside a meta-episode.
-
-    Attributes:
-      observation: ``"terminal"``: the first action of episodes 2 … K is chosen on the
-        last observation of the episode before, and the true start is never seen (the
-        original code). ``"start"``: it is chosen on the new episode's first
-        observation.
-      done_flag: append a component that is 1 on the last observation of every episode
-        and 0 elsewhere, so that the encoder can tell a reset from a jump.
-    """
-
-    observation: Literal["terminal", "start"] = "terminal"
-    done_flag: bool = True
-
-    def __post_init__(self) -> None:
-        """Checks the choice."""
-        check_choice("boundary.observation", self.observation, BOUNDARIES)
-
-    def observation_size(self, env: TaskEnv) -> int:
-        """O as the agent sees it."""
-        return env.observation_size + self.done_flag
 
 
 class Rollout(NamedTuple):
@@ -63,6 +35,17 @@ class Rollout(NamedTuple):
     info: dict[str, Array]  # [K, B], the environment's info at the end of each episode
     tasks: Float[Array, "B D"]
     carry: PyTree  # [B, …], the agent's memory after the last step
+    start_unseen: Bool[Array, " K"]  # obs[k, 0] is obs[k - 1, H]: the agent saw no start
+
+    @property
+    def path_obs(self) -> Float[Array, "K H1 B O"]:
+        """Observations of each episode, to draw its path: no first one is of another episode.
+
+        A start that nobody has seen is given by what the first step led to.
+        """
+        unseen = self.start_unseen[:, None, None]
+        first = jnp.where(unseen, self.obs[:, 1], self.obs[:, 0])
+        return jnp.concatenate([first[:, None], self.obs[:, 1:]], axis=1)
 
     @property
     def episodes(self) -> int:
@@ -100,28 +83,28 @@ def rollout(
     tasks: Float[Array, "B D"],
     *,
     deterministic: bool = False,
-    boundary: Boundary = Boundary(),
 ) -> Rollout:
     """Runs one meta-episode on every task.
 
     Args:
       key: typed key; every reset, step and action draws from a key of its own.
       env: one environment, vmapped here over tasks.
-      agent: the behaviour; its memory starts blank and is kept over the K episodes.
+      agent: the behaviour; its memory starts blank and is kept over the K episodes, and its
+        ``boundary`` says what it sees between them.
       params: of the agent.
       tasks: ``[B, D]``.
       deterministic: act without sampling.
-      boundary: what is seen between episodes.
 
     Returns:
       A ``Rollout``.
     """
-    num_tasks = tasks.shape[0]
-    reset_key, env_key, act_key = jax.random.split(key, 3)
+    num_tasks, boundary = tasks.shape[0], agent.boundary
+    reset_key, env_key, act_key, begin_key = jax.random.split(key, 4)
     shape = (env.episodes, env.horizon)
     reset_keys = jax.random.split(reset_key, (env.episodes, num_tasks))
     env_keys = jax.random.split(env_key, (*shape, num_tasks))
     act_keys = jax.random.split(act_key, shape)
+    begin_keys = jax.random.split(begin_key, env.episodes)
     is_last = jnp.arange(env.horizon) == env.horizon - 1
 
     def flagged(obs: Array, done: Array) -> Array:
@@ -135,20 +118,21 @@ def rollout(
         action, extras = agent.act(params, carry, obs, act_key, deterministic)
         env_action = agent.env_action(action)
         new_state, out = jax.vmap(env.step)(env_key, state, env_action, tasks)
-        state = _where(alive, new_state, state)
-        info = _where(alive, out.info, info)
+        state = where_rows(alive, new_state, state)
+        info = where_rows(alive, out.info, info)
         reward = jnp.where(alive, out.reward, 0.0)
         terminated = alive & out.terminated
         new_obs = flagged(out.obs, last | terminated)
-        new_obs = _where(alive, new_obs, obs)
+        new_obs = where_rows(alive, new_obs, obs)
         carry = agent.observe(params, carry, Transition(env_action, reward, new_obs, alive))
         loop = (state, info, alive & ~terminated, new_obs, carry)
         return loop, (new_obs, action, reward, terminated, alive, extras)
 
     def episode(loop: tuple, xs: tuple) -> tuple[tuple, tuple]:
         last_obs, carry, is_first = loop
-        reset_keys, *step_keys = xs
+        reset_keys, begin_key, *step_keys = xs
         state, start_obs = jax.vmap(env.reset)(reset_keys, tasks)
+        carry = agent.begin(params, carry, begin_key)
         obs = flagged(start_obs, jnp.zeros(num_tasks, bool))
         if boundary.observation == "terminal":
             obs = jnp.where(is_first, obs, last_obs)
@@ -161,13 +145,14 @@ def rollout(
     size = boundary.observation_size(env)
     loop = (jnp.zeros((num_tasks, size)), agent.init_carry(num_tasks), jnp.ones((), bool))
     (_, carry, _), (first_obs, info, steps) = jax.lax.scan(
-        episode, loop, (reset_keys, act_keys, env_keys)
+        episode, loop, (reset_keys, begin_keys, act_keys, env_keys)
     )
     obs, *per_step = steps
     flat = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), per_step)
     action, reward, terminated, valid, extras = flat
     obs = jnp.concatenate([first_obs[:, None], obs], axis=1)
-    return Rollout(obs, action, reward, terminated, valid, extras, info, tasks, carry)
+    unseen = (jnp.arange(env.episodes) > 0) & (boundary.observation == "terminal")
+    return Rollout(obs, action, reward, terminated, valid, extras, info, tasks, carry, unseen)
 
 
 def rollout_returns(rollout: Rollout) -> Float[Array, " B"]:
@@ -178,15 +163,6 @@ def rollout_returns(rollout: Rollout) -> Float[Array, " B"]:
 def rollout_episode_returns(rollout: Rollout) -> Float[Array, "K B"]:
     """Undiscounted return of each episode of each task."""
     return episode_returns(rollout.reward, rollout.episodes)
-
-
-def _where(alive: Array, new: PyTree, old: PyTree) -> PyTree:
-    """Chooses by task, over all leaves ``[B, …]``."""
-
-    def choose(a: Array, b: Array) -> Array:
-        return jnp.where(alive.reshape(alive.shape + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, new, old)
 
 
 def _blank_info(

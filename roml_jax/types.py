@@ -22,12 +22,18 @@ Returns are higher-is-better everywhere; losses enter as negative returns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from roml_jax.checks import check_choice
 
 PRNGKey: TypeAlias = Key[Array, ""]
 Metrics: TypeAlias = dict[str, Array]
+Extras: TypeAlias = dict[str, Array]  # leaves [B, …], what else a rollout says of each task
+Alpha: TypeAlias = float | int | Float[Array, ""]  # in (0, 1]; may be traced, to be swept
 
 
 class TimeStep(NamedTuple):
@@ -117,20 +123,25 @@ class Family(NamedTuple):
     """A parametric family of task distributions ``D_phi`` that holds ``D`` at ``phi0``.
 
     Attributes:
-      phi0: ``[P]``, the parameter of the original task distribution ``D = D_phi0``.
+      phi0: ``[P]``, the parameter of the original task distribution ``D = D_phi0``; NumPy,
+        so that to make a family starts no device. All functions take it as it is.
       sample: ``(key, phi[P], n) -> tasks[n, D]``.
       log_prob: ``(tasks[n, D], phi[P]) -> [n]``, up to a constant that does not
         depend on ``phi``, so that differences are log importance weights.
       fit: ``(tasks[n, D], weights[n]) -> phi[P]``, the ``phi`` that suits the
         weighted tasks best; weights are non-negative with a positive sum.
+      project: ``phi[P] -> phi[P]``, the same where it is valid, else a valid one near it;
+        for whatever moves ``phi`` by gradients. Outside, densities do not follow ``phi``:
+        their gradients vanish, or are NaN. ``fit`` ends with it.
       names: the D task components.
       phi_names: the P components of ``phi``.
     """
 
-    phi0: Float[Array, " P"]
-    sample: Callable[[PRNGKey, Array, int], Array]
-    log_prob: Callable[[Array, Array], Array]
+    phi0: Float[np.ndarray, " P"]
+    sample: Callable[[PRNGKey, Array | np.ndarray, int], Array]
+    log_prob: Callable[[Array, Array | np.ndarray], Array]
     fit: Callable[[Array, Array], Array]
+    project: Callable[[Array | np.ndarray], Array]
     names: tuple[str, ...]
     phi_names: tuple[str, ...]
 
@@ -139,35 +150,50 @@ class Draw(NamedTuple):
     """Tasks of one training step."""
 
     tasks: Float[Array, "n D"]
-    weights: Float[Array, " n"]  # D_phi0(z) / D_phi(z); exactly 1 for reference draws
+    weights: Float[Array, " n"]  # D_phi0(z) / D_phi(z); exactly 1 for reference draws, and 0
+    # for draws that say nothing about D_phi0
     is_reference: Bool[Array, " n"]  # drawn from D_phi0, not from D_phi
+    extras: Extras = {}  # noqa: RUF012  # of the learner, once the tasks have been played; leaves [n, …]
 
 
 class TaskSampler(NamedTuple):
     """Chooses the tasks to train on.
 
     Attributes:
-      init: ``() -> state``.
+      init: ``key -> state``.
       sample: ``(key, state, n) -> Draw`` of n tasks.
-      update: ``(key, state, draw, returns[n]) -> (state, info)``; info holds scalars
-        and small vectors for people.
+      update: ``(key, state, draw, returns[n]) -> (state, info)``; ``draw`` is that of
+        ``sample``, with the learner's extras. Info holds scalars and small vectors for
+        people, the same structure at every call; what it has nothing to say of is NaN.
+      phi: ``state -> phi[P]``, where the task distribution stands; that of the original one
+        for a sampler that does not move it.
     """
 
-    init: Callable[[], Any]
+    init: Callable[[PRNGKey], Any]
     sample: Callable[[PRNGKey, Any, int], Draw]
     update: Callable[[PRNGKey, Any, Draw, Array], tuple[Any, Metrics]]
+    phi: Callable[[Any], Float[Array, " P"]]
+
+
+Weigh: TypeAlias = Callable[[Draw, Array], Array]  # (draw, returns[n]) -> float32[n]
 
 
 class MetaAlgorithm(NamedTuple):
-    """A robust meta-algorithm: which tasks to draw, and which of them to learn from.
+    """A robust meta-algorithm: which tasks to draw, and how much to learn from each.
 
     Attributes:
       sampler: the ``TaskSampler``.
-      select: ``returns[n] -> bool[n]``, the tasks that the learner may use.
+      weigh: ``(draw, returns[n]) -> float[n]``, how much each task counts for the learner: 1
+        in full, 0 not at all.
+      alpha: fraction of worst tasks of the CVaR that is aimed at and reported, in (0, 1].
     """
 
     sampler: TaskSampler
-    select: Callable[[Float[Array, " n"]], Bool[Array, " n"]]
+    weigh: Weigh
+    alpha: Alpha
+
+
+Schedule: TypeAlias = Callable[[Array], MetaAlgorithm]  # int32[] step -> the method then
 
 
 class Transition(NamedTuple):
@@ -177,6 +203,40 @@ class Transition(NamedTuple):
     reward: Float[Array, "..."]  # raw reward
     next_obs: Float[Array, "... O"]  # with the done flag, if there is one
     valid: Bool[Array, "..."]  # False once the episode has terminated (padding)
+
+
+BOUNDARIES = ("terminal", "start")
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What the agent sees around the end of an episode inside a meta-episode.
+
+    Attributes:
+      observation: ``"terminal"``: the first action of episodes 2 … K is chosen on the
+        last observation of the episode before, and the true start is never seen (the
+        original code). ``"start"``: it is chosen on the new episode's first
+        observation.
+      done_flag: append a component that is 1 on the last observation of every episode
+        and 0 elsewhere, so that the encoder can tell a reset from a jump.
+    """
+
+    observation: Literal["terminal", "start"] = "terminal"
+    done_flag: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the choice."""
+        check_choice("boundary.observation", self.observation, BOUNDARIES)
+
+    def observation_size(self, env: TaskEnv) -> int:
+        """O as the agent sees it."""
+        return env.observation_size + self.done_flag
+
+
+def keep_carry(params: Any, carry: PyTree, key: PRNGKey) -> PyTree:
+    """The ``Agent.begin`` of an agent for whom a new episode is nothing special."""
+    del params, key
+    return carry
 
 
 class Agent(NamedTuple):
@@ -190,30 +250,51 @@ class Agent(NamedTuple):
       observe: ``(params, carry, transition) -> carry``.
       env_action: ``action -> action`` as the environment receives it (a squashed
         policy stores the value before the squash).
+      begin: ``(params, carry, key) -> carry`` at the start of every episode, the first
+        included; an agent that draws a guess of its task and holds it does so here.
+      boundary: what it sees between the episodes of a meta-episode.
     """
 
     init_carry: Callable[[int], PyTree]
     act: Callable[[Any, PyTree, Array, PRNGKey, bool], tuple[Array, PyTree]]
     observe: Callable[[Any, PyTree, Transition], PyTree]
     env_action: Callable[[Array], Array]
+    begin: Callable[[Any, PyTree, PRNGKey], PyTree] = keep_carry
+    boundary: Boundary = Boundary()
 
 
 class Predictor(NamedTuple):
     """How a trained supervised learner behaves, for tests and for deployment.
 
-    All three speak of one task; vmap them over tasks. A batch is a pair ``(x, y)`` of
-    inputs ``[n, …]`` and labels ``[n, …]``.
+    The three functions speak of one task; vmap them over tasks. A batch is a pair ``(x, y)``
+    of inputs ``[n, …]`` and labels ``[n, …]``.
 
     Attributes:
       adapt: ``(params, support, steps) -> params`` after ``steps`` (a Python int) inner
         steps on the batch ``support``.
       predict: ``(params, x[n, …]) -> prediction[n, …]``.
       loss: ``(params, batch) -> scalar``, the mean over the batch.
+      support: examples of a task that it is adapted to.
+      query: other examples of it, that validation measures it by.
+      steps: inner steps of the adaptation that counts, at least 0.
+      test_query: as ``query``, in the test.
+      test_steps: most inner steps in the test, at least ``steps``.
     """
 
     adapt: Callable[[PyTree, PyTree, int], PyTree]
     predict: Callable[[PyTree, Array], Array]
     loss: Callable[[PyTree, PyTree], Array]
+    support: int
+    query: int
+    steps: int
+    test_query: int
+    test_steps: int
+
+
+def no_extras(rollout: Any) -> Extras:
+    """The ``Learner.extras`` of a learner who has nothing to add to the returns."""
+    del rollout
+    return {}
 
 
 class Learner(NamedTuple):
@@ -225,43 +306,22 @@ class Learner(NamedTuple):
     Attributes:
       init: ``key -> state``.
       collect: ``(key, state, tasks[B, D]) -> (state, rollout, returns[B])``.
-      update: ``(key, state, rollout, mask[B]) -> (state, metrics)``; tasks whose mask
-        is False do not enter the policy update.
+      update: ``(key, state, rollout, weights[B]) -> (state, metrics)``; a task counts with
+        its weight, and not at all if that is 0. Metrics must stay finite.
       agent: the behaviour, with ``params(state)`` as its parameters: an ``Agent``, or the
         ``Predictor`` of a supervised learner.
       params: ``state -> agent parameters``.
       num_tasks: B, the number of tasks of a training step.
       frames_per_step: environment steps, or labelled examples, of one ``collect``.
+      extras: ``rollout -> {name: [B, …]}``, what samplers and weighings may read of each
+        task beside its return, as ``Draw.extras``: whether it was solved, for instance.
     """
 
     init: Callable[[PRNGKey], Any]
     collect: Callable[[PRNGKey, Any, Array], tuple[Any, Any, Array]]
     update: Callable[[PRNGKey, Any, Any, Array], tuple[Any, Metrics]]
-    agent: Any
+    agent: Agent | Predictor
     params: Callable[[Any], Any]
     num_tasks: int
     frames_per_step: int
-
-
-__all__ = [
-    "ActionSpace",
-    "Agent",
-    "Array",
-    "Bool",
-    "Box",
-    "Discrete",
-    "Draw",
-    "Family",
-    "Float",
-    "Int",
-    "Learner",
-    "MetaAlgorithm",
-    "Metrics",
-    "PRNGKey",
-    "Predictor",
-    "TaskData",
-    "TaskEnv",
-    "TaskSampler",
-    "TimeStep",
-    "Transition",
-]
+    extras: Callable[[Any], Extras] = no_extras

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from experiments.presets import PRESETS
-from experiments.spec.experiment import LEARNERS
+from experiments.spec.learners import LEARNERS
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
@@ -112,8 +112,8 @@ def your_learner(page):
     assert page.state.step == 60
     assert page.built.experiment.learner == page.ReinforceConfig()
 
-    def leaks(key, state, data, mask):
-        return page.learner.update(key, state, data, jnp.ones_like(mask))
+    def leaks(key, state, data, weights):
+        return page.learner.update(key, state, data, jnp.ones_like(weights))
 
     with pytest.raises(AssertionError):
         page.check(jax.random.key(0), page.env, page.learner._replace(update=leaks))

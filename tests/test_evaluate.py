@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roml_jax.evaluate import evaluate, evaluation_key, sample_tasks
-from roml_jax.rollout import Boundary
+from roml_jax.types import Boundary
 from tests.probes import Echo, Probe, scripted_agent
 
 TASKS = jnp.array([[1.0, 99.0], [2.0, 2.0], [3.0, 99.0]])
@@ -41,10 +41,8 @@ def test_deterministic_unless_told_otherwise():
     tasks = jnp.array([[0.0], [1.0]])
     greedy = evaluate(jax.random.key(0), env, Noisy.agent, (), tasks)
     np.testing.assert_array_equal(greedy.returns, [0, 2])
-    sampled = evaluate(
-        jax.random.key(0), env, Noisy.agent, (), tasks, deterministic=False,
-        boundary=Boundary("start", done_flag=True),
-    )  # fmt: skip
+    agent = Noisy.agent._replace(boundary=Boundary("start", done_flag=True))
+    sampled = evaluate(jax.random.key(0), env, agent, (), tasks, deterministic=False)
     np.testing.assert_array_equal(sampled.returns, [2, 0])
 
 
@@ -60,5 +58,5 @@ def test_evaluation_keys_are_apart():
     data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
     assert len(data) == 60
     assert evaluation_key(3, "test") == evaluation_key(3, "test")
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="purpose is one of validation, test; got 'train'"):
         evaluation_key(0, "train")

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +43,8 @@ every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES
 @every_family
 def test_contract(family, count_traces):
     dim, size, n = len(family.names), len(family.phi_names), 20_000
-    assert family.phi0.shape == (size,) and family.phi0.dtype == jnp.float32
+    assert family.phi0.shape == (size,) and family.phi0.dtype == np.float32
+    assert isinstance(family.phi0, np.ndarray)
     sample, log_prob, fit = map(count_traces, (family.sample, family.log_prob, family.fit))
     phi, ones = shifted(family), jnp.ones(n)
     draw, density, refit = jax.jit(sample, static_argnums=2), jax.jit(log_prob), jax.jit(fit)
@@ -64,6 +69,85 @@ def test_contract(family, count_traces):
         refit(tasks, some), refit(repeated, jnp.zeros(n).at[:3].set(1.0)), rtol=2e-5
     )
     assert sample.count == log_prob.count == fit.count == 1
+
+
+@every_family
+def test_all_functions_take_phi0_as_it_is_and_return_jax_arrays(family):
+    tasks = family.sample(jax.random.key(0), family.phi0, 3)
+    results = (tasks, family.log_prob(tasks, family.phi0), family.project(family.phi0))
+    for x in (*results, family.fit(tasks, jnp.ones(3))):
+        assert isinstance(x, jax.Array) and x.dtype == np.float32
+    jitted = jax.jit(family.sample, static_argnums=2)(jax.random.key(0), family.phi0, 3)
+    np.testing.assert_allclose(tasks, jitted, rtol=1e-5)
+
+
+def far_from(family, n=40, scale=1.0, seed=0):
+    """Any real numbers ``[n, P]``; the last rows are all negative, all zero and all large."""
+    phi = scale * np.random.default_rng(seed).normal(size=(n, family.phi0.size))
+    phi[-3:] = np.array([[-2.0], [0.0], [3.0]]) * scale
+    return jnp.asarray(phi, jnp.float32)
+
+
+@every_family
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_project_leads_any_phi_back_to_where_densities_follow_it(family, scale):
+    project = jax.jit(jax.vmap(family.project))
+    phi = project(far_from(family, scale=scale))
+    np.testing.assert_allclose(project(phi), phi, rtol=1e-6, err_msg="it is idempotent")
+    tasks = family.sample(jax.random.key(0), family.phi0, 200)
+    mortal = family.phi_names[0].startswith("p_")  # with eps=0 a class may die out
+    grad = jax.jit(jax.vmap(jax.jacrev(family.log_prob, argnums=1), in_axes=(None, 0)))
+    log_prob = jax.jit(jax.vmap(family.log_prob, in_axes=(None, 0)))(tasks, phi)
+    slopes = np.asarray(grad(tasks, phi))  # [n, tasks, P]
+    assert not np.isnan(log_prob).any() and np.isfinite(log_prob).any(axis=1).all()
+    if not mortal:
+        assert np.isfinite(log_prob).all() and np.isfinite(slopes).all()
+        assert (np.abs(slopes).max(axis=1) > 0).all(), "every component of phi has a slope"
+
+
+@every_family
+def test_project_keeps_valid_phi(family):
+    rng = np.random.default_rng(1)
+    tasks = family.sample(jax.random.key(1), shifted(family), 30)
+    fits = [family.fit(tasks, jnp.asarray(rng.exponential(size=30), jnp.float32)) for _ in range(3)]
+    worst = family.fit(tasks, jnp.zeros(30).at[0].set(1.0))
+    for phi in (family.phi0, shifted(family), worst, *fits):
+        np.testing.assert_allclose(family.project(phi), phi, rtol=1e-6)
+    assert np.isnan(family.project(jnp.full(family.phi0.shape, jnp.nan))).any()
+
+
+def test_projections():
+    def onto(family, *phi):
+        return np.asarray(family.project(jnp.asarray(phi, jnp.float32)))
+
+    np.testing.assert_allclose(onto(families.exponential(0.1), -3.0), 1e-7, rtol=1e-6)
+    box = families.beta([0.0, 0.0, 0.0], 1.0)
+    np.testing.assert_allclose(onto(box, 1.05, -0.2, 0.3), [0.98, 0.02, 0.3], rtol=1e-6)
+    wind = families.normal(0.0, 2.0)
+    np.testing.assert_allclose(onto(wind, -7.0, -1.0), [-7.0, 0.02], rtol=1e-6)
+    kinds = families.categorical([1, 1, 1], eps=0.01)
+    least = 0.01 / 1.03
+    for phi in ([5, -3, 0], [1, 0, 0], [1e6, -1e6, 0]):
+        np.testing.assert_allclose(onto(kinds, *phi), [1 - 2 * least, least, least], rtol=1e-5)
+    np.testing.assert_allclose(onto(kinds, -1, -2, 0), [1 / 3] * 3, rtol=1e-6)
+    np.testing.assert_allclose(onto(kinds, 1, 2, 5), [0.125, 0.25, 0.625], rtol=1e-6)
+
+
+def test_gradient_steps_with_project_do_not_lose_phi():
+    """The score of one extreme task drives phi beyond its edge, another one back."""
+    family = families.beta(0.0, 1.0)
+    step = jax.jit(lambda phi, z: family.project(phi + jax.grad(lambda p: density(z, p))(phi)))
+
+    def density(z, phi):
+        return family.log_prob(z[None, None], phi)[0]
+
+    phi = jnp.asarray(family.phi0)
+    for _ in range(3):
+        phi = step(phi, jnp.array(1.0))
+    np.testing.assert_allclose(phi, 0.98, rtol=1e-6)
+    for _ in range(3):
+        phi = step(phi, jnp.array(0.0))
+    np.testing.assert_allclose(phi, 0.02, rtol=1e-5)
 
 
 def test_functions_batch_over_phi():
@@ -217,6 +301,22 @@ def test_product_is_the_sum_of_its_parts():
     w = jnp.arange(8.0)
     want = jnp.concatenate([a.fit(z[:, :1], w), b.fit(z[:, 1:], w)])
     np.testing.assert_array_equal(both.fit(z, w), want)
+    for phi in far_from(both):
+        want = jnp.concatenate([a.project(phi[:1]), b.project(phi[1:])])
+        np.testing.assert_array_equal(both.project(phi), want)
+
+
+def test_making_families_starts_no_device():
+    """So that commands answer at once, and programs of many hosts can begin as JAX asks for."""
+    code = """
+import sys, envs
+from jax._src import xla_bridge
+for env in (envs.KhazadDum(), envs.Sine(), envs.HalfCheetah(), envs.Ant(), envs.Humanoid("mujoco")):
+    env.family
+assert not xla_bridge._backends, xla_bridge._backends
+assert not {"mujoco", "warp"} & {name.split(".")[0] for name in sys.modules}
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
 
 
 def test_factories_work_inside_a_traced_function():

@@ -84,7 +84,7 @@ def test_uniform_and_unknown_initialization():
 
 
 def test_encoder_starts_with_stacked_orthogonal_maps():
-    encoder = BeliefEncoder(3, 16, 8, 16, 8)
+    encoder = BeliefEncoder(16, 8, 16, 8, latent_size=3)
     zeros = jnp.zeros((1, 1))
     p = flat(init(encoder, zeros[..., None], zeros, jnp.zeros((1, 1, 25)), zeros == 0))
     # The framework of the original code stores [3 E, in]; its columns are orthonormal.
@@ -245,7 +245,7 @@ def test_gru_scan_under_vmap():
 def encoder_case(**kwargs):
     rng = np.random.default_rng(3)
     t, b = 6, 3
-    encoder = BeliefEncoder(2, 4, 3, 5, 2, **kwargs)
+    encoder = BeliefEncoder(4, 3, 5, 2, latent_size=2, **kwargs)
     action, obs = (jnp.asarray(rng.normal(size=(t, b, n)), jnp.float32) for n in (2, 3))
     reward = jnp.asarray(rng.normal(size=(t, b)), jnp.float32)
     valid = jnp.ones((t, b), bool).at[3:, 1].set(False)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from roml_jax import risk
+from roml_jax.types import Draw
 
 cvar = jax.jit(risk.cvar, static_argnames="alpha")
 tail_mask = jax.jit(risk.tail_mask, static_argnames="alpha")
@@ -93,15 +94,16 @@ def test_weighted_cvar_estimates_the_original_tail():
 
 def test_selections():
     returns = jnp.array([3.0, 1.0, 2.0])
-    assert risk.everything()(returns).tolist() == [True] * 3
-    assert risk.tail(0.3)(returns).tolist() == [False, True, False]
-    assert risk.tail(1.0)(returns).tolist() == [True] * 3
+    draw = Draw(jnp.zeros((3, 1)), jnp.ones(3), jnp.ones(3, bool))
+    assert risk.everything()(draw, returns).tolist() == [1.0] * 3
+    assert risk.tail(0.3)(draw, returns).tolist() == [0.0, 1.0, 0.0]
+    assert risk.tail(1.0)(draw, returns).tolist() == [1.0] * 3
 
 
 def test_jit_vmap_grad_and_dtypes(x64):
     for dtype in (jnp.float32, jnp.float64):
         returns = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8)), dtype)
-        mask = jax.jit(jax.vmap(risk.tail(0.25)))(returns)
+        mask = jax.jit(jax.vmap(lambda r: tail_mask(r, 0.25)))(returns)
         assert mask.dtype == bool and (mask.sum(axis=1) == 2).all()
         value = jax.vmap(lambda r: cvar(r, 0.25))(returns)
         assert value.dtype == dtype
@@ -130,7 +132,7 @@ def test_a_traced_level_gives_the_same_numbers():
     @jax.jit
     @jax.vmap
     def swept(alpha):
-        mask = risk.tail(alpha)(returns)
+        mask = risk.tail_mask(returns, alpha)
         return mask, risk.cvar(returns, alpha), risk.weighted_cvar(returns, weights, alpha)
 
     masks, tails, weighted = swept(jnp.array(alphas))

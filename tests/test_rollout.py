@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from roml_jax.rollout import (
-    Boundary,
     boundary_flags,
     next_obs,
     rollout,
@@ -16,6 +15,7 @@ from roml_jax.rollout import (
     rollout_returns,
     seen_obs,
 )
+from roml_jax.types import Boundary
 from tests.probes import Echo, scripted_agent
 
 ENV = Echo()  # K = 3 episodes of H = 4 steps
@@ -27,11 +27,9 @@ START, STEP, ID, ACTION, FLAG = range(5)  # components of an observation
 
 def run(lengths, boundary=Boundary(), deterministic=True, key=0, params=0.5):
     tasks = jnp.stack([jnp.arange(1.0, 1.0 + len(lengths)), jnp.asarray(lengths)], axis=1)
-    agent = scripted_agent(boundary.observation_size(ENV))
+    agent = scripted_agent(boundary.observation_size(ENV))._replace(boundary=boundary)
     fn = jax.jit(
-        lambda key, tasks: rollout(
-            key, ENV, agent, params, tasks, deterministic=deterministic, boundary=boundary
-        )
+        lambda key, tasks: rollout(key, ENV, agent, params, tasks, deterministic=deterministic)
     )
     return jax.tree.map(np.asarray, fn(jax.random.key(key), tasks))
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from roml_jax import methods
-from roml_jax.learners.belief import BeliefConfig
 from roml_jax.learners.maml import MAMLConfig, maml
-from roml_jax.learners.policy import PolicyConfig
+from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
+from roml_jax.learners.policy_parts import PolicyConfig
 from roml_jax.learners.ppo import PPOConfig, ppo
+from roml_jax.learners.rl2 import RL2Config, rl2
 from roml_jax.learners.varibad import VariBADConfig, varibad
 from roml_jax.train import TrainState, make_train
 from roml_jax.types import Learner
@@ -30,6 +31,7 @@ BELIEF = BeliefConfig(
     batch_size=4,
     buffer_size=8,
 )
+RECURRENT = RecurrentConfig(3, 2, action_embedding=2, obs_embedding=2, reward_embedding=2)
 B = 4
 
 
@@ -46,6 +48,7 @@ class Arms:
 LEARNERS = {
     "ppo": lambda: ppo(ENV, PPOConfig(B, policy=POLICY)),
     "varibad": lambda: varibad(ENV, VariBADConfig(B, 0, policy=POLICY, belief=BELIEF)),
+    "rl2": lambda: rl2(ENV, RL2Config(B, policy=POLICY, memory=RECURRENT)),
     "maml": lambda: maml(Arms(), MAMLConfig(B, support=2, query=4, layers=(3,))),
 }
 LOSSES = {"maml": {"outer_loss", "grad_norm"}}
@@ -124,11 +127,11 @@ def scripted_learner():
     def collect(key, state, tasks):
         return state | {"tasks": tasks}, tasks, -tasks[:, 0]
 
-    def update(key, state, rollout, mask):
-        return state | {"mask": mask, "rollout": rollout}, {"loss": jnp.zeros(())}
+    def update(key, state, rollout, weights):
+        return state | {"weights": weights, "rollout": rollout}, {"loss": jnp.zeros(())}
 
     blank = jnp.zeros((B, 1))
-    init = lambda key: {"tasks": blank, "mask": jnp.zeros(B, bool), "rollout": blank}  # noqa: E731
+    init = lambda key: {"tasks": blank, "weights": jnp.zeros(B), "rollout": blank}  # noqa: E731
     return Learner(init, collect, update, None, None, B, B)
 
 
@@ -139,9 +142,9 @@ def test_selection_and_sampler_see_the_returns_of_the_step():
         state, metrics = step(state)
         tasks = state.learner["tasks"][:, 0]
         np.testing.assert_array_equal(state.learner["rollout"][:, 0], tasks)
-        assert state.learner["mask"].sum() >= 1
+        assert state.learner["weights"].sum() >= 1
         if tasks.max() == 1:  # the worst quarter is among the tasks of arm 1
-            assert (tasks[state.learner["mask"]] == 1).all()
+            assert (tasks[state.learner["weights"] > 0] == 1).all()
         np.testing.assert_allclose(metrics["return_mean"], -tasks.mean())
     init, step = make_train(scripted_learner(), methods.naive(FAMILY, 0.5, pool=8))
     state, drawn = init(jax.random.key(0)), []

@@ -85,6 +85,16 @@ class Ant(BodyEnv):
         return self._factors("leg_length")
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """Of a coordinate of the goal, or of factors."""
+        return (-self.radius, self.radius) if self.variation == "goal" else super().bounds
+
+    @property
+    def unseen(self) -> int:
+        """The place, but for who has to go to one."""
+        return 0 if self.variation == "goal" else 2
+
+    @property
     def observation_size(self) -> int:
         """O = 113 (goal) or 27."""
         return 113 if self.variation == "goal" else 27
@@ -101,10 +111,11 @@ class Ant(BodyEnv):
 
     def observe(self, physics: PhysicsState) -> Float[Array, " O"]:
         """Positions and velocities, and the contact forces if there is a goal."""
+        joints = jnp.concatenate([physics.qpos[self.unseen :], physics.qvel])
         if self.variation != "goal":
-            return jnp.concatenate([physics.qpos[2:], physics.qvel])
+            return joints
         forces = self._contact_forces(physics)
-        return jnp.concatenate([physics.qpos, physics.qvel, jnp.clip(forces, -1, 1).ravel()])
+        return jnp.concatenate([joints, jnp.clip(forces, -1, 1).ravel()])
 
     def reward(
         self, before: BodyState, after: BodyState, action: Float[Array, "8"], task: Array

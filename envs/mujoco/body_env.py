@@ -13,20 +13,13 @@ from roml_jax import families
 from roml_jax.checks import check_at_least, check_choice
 from roml_jax.types import Box, Family, PRNGKey, TimeStep
 
+from .engines import ENGINES, EngineName, make_physics, resolve_engine
 from .models import Body, load_model
-from .physics import (
-    ENGINES,
-    EngineName,
-    Model,
-    Physics,
-    PhysicsState,
-    is_sound,
-    make_physics,
-    resolve_engine,
-)
+from .physics import Model, Physics, PhysicsState, is_sound
 from .tasks import DERIVED, Derived, Scale, apply_task, nominal, refresh
 
 FRAME_SKIP = 5  # physics steps per control step
+_FACTORS = (0.5, 2.0)  # of masses and the like, unless a body says otherwise
 
 
 class BodyState(NamedTuple):
@@ -47,7 +40,7 @@ class BodyEnv:
     then says ``diverged``; other worlds are not touched.
 
     Attributes:
-      physics: the engine: auto, mjx, warp or mujoco, see ``envs.mujoco.physics``.
+      physics: the engine: auto, mjx, warp or mujoco, see ``envs.mujoco.engines``.
       derived: what follows from a changed body: raw, consistent or original, see
         ``envs.mujoco.tasks.refresh``.
       legacy_inertia: capsules weigh what they weighed in MuJoCo 2.0.
@@ -96,6 +89,16 @@ class BodyEnv:
         """O."""
         raise NotImplementedError
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value of every component of a task."""
+        return _FACTORS
+
+    @property
+    def unseen(self) -> int:
+        """Number of leading positions, the place of the root, that observations leave out."""
+        return 2
+
     def start(self, key: PRNGKey) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
         """Random positions and velocities at the start of an episode."""
         raise NotImplementedError
@@ -136,6 +139,10 @@ class BodyEnv:
           ImportError: it is not installed.
         """
         return resolve_engine("mujoco" if self.derived == "original" else self.physics)
+
+    def speed_of(self, obs: Any) -> Any:
+        """Speed of the root along x, in m/s, that observations ``[..., O]`` tell of: ``[...]``."""
+        return obs[..., int(self.model.nq) - self.unseen]
 
     @property
     def dt(self) -> float:

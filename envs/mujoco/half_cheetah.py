@@ -130,6 +130,18 @@ class HalfCheetah(BodyEnv):
         return self._factors("head_size")
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """Of a speed, or of factors."""
+        if self.variation == "vel":
+            return 0.0, self.max_velocity
+        return (2**-0.5, 2**0.5) if self.variation in TEN_FACTORS else super().bounds
+
+    @property
+    def unseen(self) -> int:
+        """The place x: the body lives in a plane."""
+        return 1
+
+    @property
     def observation_size(self) -> int:
         """O = 20."""
         return 20
@@ -142,7 +154,7 @@ class HalfCheetah(BodyEnv):
 
     def observe(self, physics: PhysicsState) -> Float[Array, "20"]:
         """Positions, velocities and the torso's frame."""
-        return jnp.concatenate([physics.qpos[1:], physics.qvel, physics.seen["xpos"][1]])
+        return jnp.concatenate([physics.qpos[self.unseen :], physics.qvel, physics.seen["xpos"][1]])
 
     def reward(
         self, before: BodyState, after: BodyState, action: Float[Array, "6"], task: Array

@@ -90,6 +90,11 @@ class Humanoid(BodyEnv):
         return self._factors("head_size")
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """Of a speed, or of factors."""
+        return (0.0, self.max_velocity) if self.variation == "vel" else super().bounds
+
+    @property
     def observation_size(self) -> int:
         """O = 376."""
         return 376
@@ -105,7 +110,7 @@ class Humanoid(BodyEnv):
         """Positions, velocities, and what the engine knows of bodies and forces."""
         seen = (physics.seen[name].ravel() for name in ("cinert", "cvel", "qfrc_actuator"))
         forces = self._contact_forces(physics).ravel()
-        return jnp.concatenate([physics.qpos[2:], physics.qvel, *seen, forces])
+        return jnp.concatenate([physics.qpos[self.unseen :], physics.qvel, *seen, forces])
 
     def reward(
         self, before: BodyState, after: BodyState, action: Float[Array, "17"], task: Array

@@ -27,9 +27,9 @@ import numpy as np
 
 from envs import Ant, HalfCheetah, Humanoid
 from experiments.bench.timing import keep
-from experiments.evaluate import find_runs
-from experiments.spec.experiment import build
+from experiments.spec.build import build
 from experiments.training.agents import load_agent, make_test, task_returns
+from experiments.training.retest import find_runs
 from experiments.training.runs import read_config
 from roml_jax.risk import cvar
 
@@ -96,12 +96,9 @@ def measure_agent(path: Path, tasks: int) -> dict[str, Any]:
         built = build(dataclasses.replace(run.experiment, env=env))
         (params, _), _ = load_agent(path, built)
         returns[name] = task_returns(make_test(built, None, tasks)(params, run.evaluation_seed))
-    tails = {
-        name: float(cvar(jnp.asarray(r), run.experiment.method.alpha))
-        for name, r in returns.items()
-    }
+    tails = {name: float(cvar(jnp.asarray(r), run.experiment.alpha)) for name, r in returns.items()}
     row = {"body": built.env.body, "variation": built.env.variation}
-    row |= {"actions": f"{run.experiment.method.name}, seed {run.seed}"} | _differences(returns)
+    row |= {"actions": f"{run.experiment.method_name}, seed {run.seed}"} | _differences(returns)
     row |= {"raw_cvar": tails["raw"]}
     return row | {f"{n}_cvar": tails[n] - tails["raw"] for n in CHOICES if n != "raw"}
 

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.timing import best, device_name, keep, time_steps
+from experiments.bench.timing import best, keep, time_steps
+from experiments.training.host import device_name
 
 TASKS = (32, 128, 1024, 4096)
 SEEDS = (1, 4, 16)
@@ -61,19 +62,23 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from experiments.presets import PRESETS
-    from roml_jax.learners import policy, varibad
+    from roml_jax.learners.memory import belief
+    from roml_jax.learners.policy import policy
+    from roml_jax.learners.varibad import varibad
+    from roml_jax.methods import roml
+    from roml_jax.rollout import rollout
     from roml_jax.train import make_train
 
     preset = PRESETS["khazad-dum"]
     env = preset.experiment.env
     config = dataclasses.replace(preset.learners["varibad"], num_tasks=tasks)
-    learner = varibad.varibad(env, config)
-    method = preset.experiment.method
-    if method.batch is not None and method.batch % tasks:  # a step is more than a batch
-        method = dataclasses.replace(method, batch=None)
-    init, step = make_train(learner, method.make(env.family))
-    network = policy.make_network(env, config.policy)
-    model = varibad.make_model(config.belief, config.boundary.observation_size(env), 1)
+    learner = varibad(env, config)
+    settings = dataclasses.asdict(preset.methods["roml"])
+    if settings["batch"] % tasks:  # a step is more than a batch
+        settings["batch"] = None
+    init, step = make_train(learner, roml(env.family, **settings))
+    memory = belief(env, config.belief, config.boundary, tasks)
+    actor = policy(env, config.policy, config.boundary.observation_size(env), memory.size)
 
     keys = jax.random.split(jax.random.key(0), seeds)
     repeats = max(1, min(10, 400 // (tasks * seeds // 32)))
@@ -86,16 +91,15 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
         task_key, key = jax.random.split(key)
         drawn = env.family.sample(task_key, env.family.phi0, tasks)
         params = learner.params(learner_state)
-        return varibad.rollout(key, env, learner.agent, params, drawn, boundary=config.boundary)
+        agent: Any = learner.agent
+        return rollout(key, env, agent, params, drawn)
 
     def improve_policy(key: Any, learner_state: Any, data: Any) -> Any:
-        belief = jnp.concatenate([data.extras, data.extras[-1:]])
-        mask = jnp.ones(tasks, bool)
-        args = (network, config.policy, learner_state.policy, data, belief, mask)
-        return policy.improve_policy(key, *args)
+        seen = jnp.concatenate([data.extras, data.extras[-1:]])
+        return actor.improve(key, learner_state.policy, data, seen, jnp.ones(tasks))
 
     def improve_belief(key: Any, learner_state: Any) -> Any:
-        return varibad.learn_belief(key, model, config.belief, learner_state)
+        return memory.improve(key, learner_state.memory)
 
     def in_a_loop(part: Callable[..., Any], *args: Any) -> float:
         """Seconds of a part, inside a loop as in training: no buffer is allocated anew."""

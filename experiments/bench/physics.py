@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bench.timing import device_name, keep, time_steps
+from experiments.bench.timing import keep, time_steps
+from experiments.training.host import device_name
 
 BODIES = ("half-cheetah", "ant", "humanoid")
 TASKS = (16, 128, 1024)
@@ -32,7 +33,7 @@ FRAMES = 128_000  # of one seed in a measurement of training, or two steps
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the sizes asked for."""
-    from experiments.domains.mujoco.presets import mujoco_presets
+    from experiments.domains.mujoco.presets import presets as mujoco_presets
 
     presets = sorted(mujoco_presets())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,7 +114,7 @@ def measure_training(preset: str, engine: str, seeds: int) -> dict[str, Any]:
     import jax
 
     from experiments.presets import PRESETS
-    from experiments.spec.experiment import build
+    from experiments.spec.build import build
 
     experiment = PRESETS[preset].experiment
     env = dataclasses.replace(experiment.env, physics=engine)

@@ -9,15 +9,15 @@ validations and the test are not in these times.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments.bench.timing import device_name, keep, time_steps
+from experiments.bench.timing import keep, time_steps
 from experiments.presets import PRESETS
-from experiments.spec.experiment import build
+from experiments.spec.build import build
+from experiments.training.host import device_name
 
 METHODS, SEEDS = ("baseline", "cvar-ml", "roml"), (1, 10, 30)
 REPEATS = 100  # steps that are timed as one program
@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(method: Any, seeds: int) -> dict[str, Any]:
     """Times one method with some seeds side by side."""
-    experiment = PRESETS["sine"].experiment
-    chosen = dataclasses.replace(experiment.method, name=method)
-    built = build(dataclasses.replace(experiment, method=chosen))
+    built = build(PRESETS["sine"].choose(method=method))
     state = jax.jit(jax.vmap(built.init))(jax.random.split(jax.random.key(0), seeds))
     step_s, compile_s, _ = time_steps(built.step, state, REPEATS)
     return {

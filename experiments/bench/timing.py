@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import csv
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from envs.mujoco.host import cores
 
 
 def keep(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -60,10 +57,3 @@ def time_steps(step: Callable[[Any], Any], state: Any, repeats: int) -> tuple[fl
         return state.step
 
     return best(advance) / repeats, compile_s, state
-
-
-def device_name(device: Any) -> str:
-    """The device in words; of a CPU, the cores that this process may use."""
-    if device.platform != "cpu":
-        return str(device.device_kind)
-    return f"{platform.machine()} CPU, {cores()} cores"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from experiments.spec.experiment import Experiment, learner_name
+from experiments.spec.experiment import Experiment
+from experiments.spec.learners import LEARNERS, learners_for
 from experiments.spec.view import View
-from roml_jax.learners.belief import BeliefConfig
-from roml_jax.learners.policy import PolicyConfig
+from roml_jax.learners import PolicyConfig
+from roml_jax.learners.memory import BeliefConfig
+from roml_jax.methods import METHODS
 
 
 class Published(NamedTuple):
@@ -19,31 +23,66 @@ class Published(NamedTuple):
     course: tuple[tuple[float, float], ...] = ()  # mean, CVaR after 0, 1, … inner steps
 
 
+def _nothing(env: Any) -> dict[str, str]:
+    return {}
+
+
 class Preset(NamedTuple):
     """What the command line offers under one name.
 
     Attributes:
       summary: one line for people.
-      experiment: the settings, with the default learner's.
-      learners: settings of the learners, by name.
-      view: how what a learner does in this environment is named and drawn.
+      experiment: the settings, with the default learner's and the default method's.
+      learners: settings of the learners, by name; others that can learn here have their own
+        defaults.
+      methods: settings of the methods, by name, likewise; ``alpha`` is that of the experiment.
+      view: ``env -> View``, how what a learner does in this environment is named and drawn.
       published: results of the default learner to compare with, by method.
+      about: ``env -> {name: words}``, what ``config.json`` says of the environment beside its
+        settings.
+      plan: ``env -> {name: words}``, rows of its own in the plan that the terminal shows.
+      packages: those that the environment's numbers depend on, whose versions are noted.
     """
 
     summary: str
     experiment: Experiment
     learners: dict[str, Any]
-    view: View | None = None
-    published: dict[str, Published] | None = None
+    methods: dict[str, Any]
+    view: Callable[[Any], View] | None = None
+    published: Mapping[str, Published] = MappingProxyType({})
+    about: Callable[[Any], dict[str, str]] = _nothing
+    plan: Callable[[Any], dict[str, str]] = _nothing
+    packages: tuple[str, ...] = ()
 
     @property
     def default_learner(self) -> str:
         """The name of the learner of ``experiment``."""
-        return learner_name(self.experiment.learner)
+        return self.experiment.learner_name
 
-    def with_learner(self, name: str) -> Experiment:
-        """The experiment with one of ``learners``."""
-        return dataclasses.replace(self.experiment, learner=self.learners[name])
+    @property
+    def default_method(self) -> str:
+        """The name of the method of ``experiment``."""
+        return self.experiment.method_name
+
+    def learner_names(self) -> list[str]:
+        """The learners that can learn here, those with settings of their own first."""
+        return list(dict.fromkeys([*self.learners, *learners_for(self.experiment.env)]))
+
+    def choose(self, learner: str | None = None, method: str | None = None) -> Experiment:
+        """The experiment with a learner and a method by their names; None for the usual one."""
+        learner, method = learner or self.default_learner, method or self.default_method
+        settings = self.methods.get(method) or METHODS[method].config(alpha=self.experiment.alpha)
+        return dataclasses.replace(
+            self.experiment,
+            learner=self.learners.get(learner) or LEARNERS[learner].config(),
+            learner_name=learner,
+            method=settings,
+            method_name=method,
+        )
+
+    def view_of(self, env: Any) -> View | None:
+        """The view of an environment with this preset's kind of settings."""
+        return self.view(env) if self.view else None
 
     def env_class(self) -> type:
         """Class of the environment's settings."""

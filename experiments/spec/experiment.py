@@ -1,69 +1,26 @@
 """What an experiment is: frozen dataclasses that the command line, the code and JSON share.
 
-An ``Experiment`` and a seed determine a run. ``build`` turns it into the functions that
-run it, and finds every impossible setting before anything compiles.
+An ``Experiment`` and a seed determine a run.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import sys
 import typing
-from collections.abc import Callable
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
-from jaxtyping import Array
-from tqdm import tqdm
 
-from experiments.spec.paradigms import Paradigm, paradigm_of
-from roml_jax import methods
+from experiments.spec.errors import UserError
 from roml_jax.checks import check_at_least
-from roml_jax.learners.maml import MAMLConfig, maml
-from roml_jax.learners.ppo import PPOConfig, ppo
-from roml_jax.learners.varibad import VariBADConfig, varibad
-from roml_jax.rollout import Boundary
-from roml_jax.samplers.cem import Quantile
-from roml_jax.train import TrainState, make_train
-from roml_jax.types import (
-    Family,
-    Learner,
-    MetaAlgorithm,
-    Metrics,
-    PRNGKey,
-    TaskSampler,
-)
+from roml_jax.methods import METHODS
 
 E = TypeVar("E")
 L = TypeVar("L")
-MethodName = Literal["baseline", "cvar-ml", "roml", "naive", "oracle"]
-Tested = Literal["final", "best", "best-mean", "best-cvar"]
-
-
-class UserError(Exception):
-    """Something that the user can put right; shown as one line, exit code 2."""
-
-
-def warn(text: str) -> None:
-    """Tells the user something on a line of its own, also above a progress bar."""
-    tqdm.write(f"warning: {' '.join(text.split())}", file=sys.stderr)
-
-
-class LearnerKind(NamedTuple):
-    """A learner by its settings and its factory."""
-
-    config: type
-    make: Callable[[Any, Any], Learner]
-
-
-LEARNERS: dict[str, LearnerKind] = {
-    "varibad": LearnerKind(VariBADConfig, varibad),
-    "ppo": LearnerKind(PPOConfig, ppo),
-    "maml": LearnerKind(MAMLConfig, maml),
-}
+M = TypeVar("M")
+Tested: TypeAlias = Literal["final", "best", "best-mean", "best-cvar"]
+Checkpoint: TypeAlias = Literal["tested", "newest", "best-mean", "best-cvar"]
 
 
 def _whole_number(text: str) -> int:
@@ -87,59 +44,15 @@ Count = Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
-class MethodConfig:
-    """A robust meta-algorithm and its settings.
-
-    Attributes:
-      name: the robust meta-algorithm.
-      alpha: fraction of worst tasks that is aimed at and reported, in (0, 1].
-      beta: roml: at least this fraction of a CEM batch enters every fit.
-      nu: roml, oracle: fraction of tasks drawn from the original distribution.
-      batch: roml: tasks per update of phi, a multiple of the tasks of a step; None for
-        an update at every step.
-      soft_update: roml: the part of phi that is kept in an update.
-      strict: roml: fit to returns strictly below the threshold; else up to it.
-      quantile: roml: estimator of the reference quantile.
-      pool: naive: number of first tasks.
-      phi: oracle: parameter of the task distribution to train on.
-    """
-
-    name: Annotated[MethodName, tyro.conf.arg(name="method")] = "roml"
-    alpha: float = 0.05
-    beta: float = 0.2
-    nu: float = 0.2
-    batch: int | None = 128
-    soft_update: float = 0.5
-    strict: bool = True
-    quantile: Quantile = "population"
-    pool: int = 100
-    phi: tuple[float, ...] | None = None
-
-    def used(self) -> tuple[str, ...]:
-        """The settings that the method takes, beside ``alpha``."""
-        roml = ("beta", "nu", "batch", "soft_update", "strict", "quantile")
-        return {"roml": roml, "naive": ("pool",), "oracle": ("phi", "nu")}.get(self.name, ())
-
-    def make(self, family: Family) -> MetaAlgorithm:
-        """The method over a task distribution.
-
-        Raises:
-          ValueError: a setting is out of range.
-        """
-        if self.name == "oracle" and self.phi is None:
-            raise ValueError(f"the oracle needs --phi, for {', '.join(family.phi_names)}")
-        factory = getattr(methods, self.name.replace("-", "_"))
-        return factory(family, self.alpha, **{name: getattr(self, name) for name in self.used()})
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment(Generic[E, L]):
+class Experiment(Generic[E, L, M]):
     """All settings of a run but its seed.
 
     Attributes:
       env: the task environment, or supervised tasks.
-      learner: the meta-learner.
-      method: the robust meta-algorithm.
+      learner: the settings of the meta-learner.
+      method: the settings of the robust meta-algorithm, ``alpha`` among them.
+      learner_name: of the learner, a key of ``LEARNERS``.
+      method_name: of the robust meta-algorithm, a key of ``METHODS``.
       frames: environment steps, or labelled examples, of training, rounded down to whole
         training steps.
       validation_tasks: tasks of a validation.
@@ -153,7 +66,9 @@ class Experiment(Generic[E, L]):
 
     env: Annotated[E, tyro.conf.arg(name="")]
     learner: Annotated[L, tyro.conf.arg(name="")]
-    method: Annotated[MethodConfig, tyro.conf.arg(name="")]
+    method: Annotated[M, tyro.conf.arg(name="")]
+    learner_name: Annotated[str, tyro.conf.Suppress]  # chosen by --learner, before all else
+    method_name: Annotated[str, tyro.conf.Suppress]  # chosen by --method, likewise
     frames: Count = 8_000_000
     validation_tasks: int = 256
     validation_every: int = 50
@@ -168,38 +83,47 @@ class Experiment(Generic[E, L]):
 
     def tested_agent(self) -> str:
         """``tested`` without a choice left to the method."""
-        aim = "mean" if self.method.name == "baseline" else "cvar"
-        return f"best-{aim}" if self.tested == "best" else self.tested
+        return f"best-{METHODS[self.method_name].aim}" if self.tested == "best" else self.tested
+
+    @property
+    def alpha(self) -> float:
+        """The fraction of worst tasks that the method aims at, and that is reported."""
+        return self.method.alpha  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------ names and JSON
 
 _INLINED = ("experiment", "options", "env", "learner", "method")  # no prefix on the command line
-
-
-def learner_name(config: Any) -> str:
-    """The name of a learner, by its settings."""
-    return next(name for name, kind in LEARNERS.items() if type(config) is kind.config)
+_CHOSEN = {"learner_name": "learner", "method_name": "method"}
 
 
 def at_alpha(experiment: Experiment, alpha: Any) -> Experiment:
     """The same experiment for another ``alpha``, which may be traced."""
-    return dataclasses.replace(
-        experiment, method=dataclasses.replace(experiment.method, alpha=alpha)
-    )
+    if isinstance(alpha, float):
+        method = dataclasses.replace(experiment.method, alpha=alpha)
+    else:  # no value of a setting's type, and none that could be checked
+        method = copy.copy(experiment.method)
+        object.__setattr__(method, "alpha", alpha)
+    return dataclasses.replace(experiment, method=method)
 
 
 def settings(config: Any, prefix: str = "") -> dict[str, Any]:
-    """All settings by the name they have on the command line, ``policy.clip`` for instance."""
+    """All settings by the name they have on the command line, ``policy.clip`` for instance.
+
+    Raises:
+      ValueError: two settings have one name.
+    """
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             inner = prefix if field.name in _INLINED else f"{prefix}{field.name}."
-            flat |= settings(value, inner)
+            found = settings(value, inner)
         else:
-            renamed = isinstance(config, MethodConfig) and field.name == "name"
-            flat[prefix + ("method" if renamed else field.name)] = value
+            found = {prefix + _CHOSEN.get(field.name, field.name): value}
+        if twice := flat.keys() & found.keys():
+            raise ValueError(f"two settings have the name {', '.join(sorted(twice))}")
+        flat |= found
     return flat
 
 
@@ -233,101 +157,3 @@ def from_dict(cls: Any, data: dict[str, Any], **known: type) -> Any:
             value = from_dict(kind, value)
         values[name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
-
-
-# ------------------------------------------------------------------ from settings to functions
-
-
-class Built(NamedTuple):
-    """An experiment as functions, all of them for one seed."""
-
-    experiment: Experiment
-    env: Any  # TaskEnv or TaskData
-    learner: Learner
-    init: Callable[[PRNGKey], TrainState]
-    step: Callable[[TrainState], tuple[TrainState, Metrics]]
-    step_at: Callable[[Array, TrainState], tuple[TrainState, Metrics]]  # with an alpha, traced
-    state_shape: TrainState  # of ShapeDtypeStruct
-    metrics_shape: dict[str, jax.ShapeDtypeStruct]
-    watched: tuple[str, ...]  # metrics that must be finite: losses and returns
-
-    @property
-    def paradigm(self) -> Paradigm:
-        """What is peculiar to learning from episodes, or from labelled examples."""
-        return paradigm_of(self.env)
-
-    @property
-    def boundary(self) -> Boundary:
-        """What the agent sees between episodes, in training and in evaluation."""
-        return self.experiment.learner.boundary
-
-    @property
-    def total_steps(self) -> int:
-        """Training steps of the whole run."""
-        return self.experiment.frames // self.learner.frames_per_step
-
-    @property
-    def state_bytes(self) -> int:
-        """Memory of the state of one seed."""
-        leaves = jax.tree.leaves(self.state_shape)
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-
-    def metric_names(self) -> dict[str, tuple[str, ...]]:
-        """The columns of each metric: one for a scalar, one per component of a vector."""
-        columns: dict[str, tuple[str, ...]] = {}
-        for name, leaf in self.metrics_shape.items():
-            parts = self.env.family.phi_names if name == "phi" else range(int(np.prod(leaf.shape)))
-            columns[name] = tuple(f"{name}_{part}" for part in parts) if leaf.shape else (name,)
-        return columns
-
-
-def build(experiment: Experiment) -> Built:
-    """Makes the functions of an experiment, and traces them without compiling anything.
-
-    Raises:
-      UserError: settings are impossible, alone or together.
-    """
-    env = experiment.env
-    try:
-        method = experiment.method.make(env.family)
-        learner = LEARNERS[learner_name(experiment.learner)].make(env, experiment.learner)
-        init, step = (jax.jit(f) for f in make_train(learner, method))  # traced only once
-        state_shape = jax.eval_shape(init, jax.random.key(0))
-        _, metrics_shape = jax.eval_shape(step, state_shape)
-        watched = set(metrics_shape) - _sampler_metrics(method.sampler, learner.num_tasks)
-    except (ValueError, ImportError) as error:  # a setting, or a package that is not installed
-        raise UserError(str(error)) from error
-
-    def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        method = at_alpha(experiment, alpha).method.make(env.family)
-        return make_train(learner, method)[1](state)
-
-    built = Built(
-        experiment,
-        env,
-        learner,
-        init,
-        step,
-        step_at,
-        state_shape,
-        metrics_shape,
-        tuple(sorted(watched)),
-    )
-    if built.total_steps < 1:
-        raise UserError(
-            f"--frames {experiment.frames} is less than one training step: choose at least "
-            f"{learner.frames_per_step} ({learner.num_tasks} tasks x "
-            f"{built.paradigm.per_task(built)})"
-        )
-    return built
-
-
-def _sampler_metrics(sampler: TaskSampler, n: int) -> set[str]:
-    """The metrics of a task sampler, which are NaN where it has nothing to say."""
-
-    def info(key: PRNGKey) -> Metrics:
-        sample_key, update_key = jax.random.split(key)
-        draw = sampler.sample(sample_key, sampler.init(), n)
-        return sampler.update(update_key, sampler.init(), draw, jnp.zeros(n))[1]
-
-    return set(jax.eval_shape(info, jax.random.key(0)))

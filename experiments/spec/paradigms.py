@@ -6,32 +6,23 @@ Everything else, from the training loop to the tables, is the same for both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
-from roml_jax.evaluate import (
-    Evaluation,
-    Purpose,
-    evaluate,
-    evaluate_adaptation,
-    evaluation_key,
-)
+from experiments.spec.view import Info, View
+from roml_jax.evaluate import evaluation_key
 from roml_jax.rollout import rollout
 from roml_jax.supervised import draw_examples
-from roml_jax.types import PRNGKey, TaskData
+from roml_jax.types import Agent, Predictor, PRNGKey, TaskData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from experiments.spec.experiment import Built
-    from experiments.spec.view import Info, View
-
-Draw = Callable[[PyTree, int], "Figure"]
-Evaluate = Callable[[PRNGKey, PyTree, Float[Array, "n D"]], Evaluation]
+Picture: TypeAlias = Callable[[PyTree, int], "Figure"]  # (params, seed) -> what they do
 
 
 class Paradigm(NamedTuple):
@@ -41,17 +32,15 @@ class Paradigm(NamedTuple):
       frames: what a frame is called.
       returns: what returns are, for captions.
       picture: name of the picture of what a trained learner does.
-      per_task: what a task gives in one training step, in words.
-      evaluate: ``(built, purpose) -> evaluate(key, params, tasks)``.
-      make_draw: ``(built, view) -> draw(params, seed)``, which makes that picture.
+      per_task: ``(env, agent) -> words``, what a task gives in one training step.
+      make_picture: ``(env, agent, view) -> draw(params, seed)``, which makes that picture.
     """
 
     frames: str
     returns: str
     picture: str
-    per_task: Callable[[Built], str]
-    evaluate: Callable[[Built, Purpose], Evaluate]
-    make_draw: Callable[[Built, View], Draw]
+    per_task: Callable[[Any, Any], str]
+    make_picture: Callable[[Any, Any, View], Picture]
 
 
 def paradigm_of(env: Any) -> Paradigm:
@@ -62,18 +51,20 @@ def paradigm_of(env: Any) -> Paradigm:
 # ------------------------------------------------------------------ reinforcement
 
 
-def make_play(built: Built, view: View) -> Callable[[PyTree, int], tuple[np.ndarray, Info]]:
+def make_play(
+    env: Any, agent: Agent, view: View
+) -> Callable[[PyTree, int], tuple[np.ndarray, Info]]:
     """Sample episodes of trained agents on the view's n tasks.
 
     Returns:
       ``(params, seed) -> (obs[K, H+1, n, O], info[K, n])`` of a rollout without sampled
-      actions; the seed decides the noise.
+      actions; the seed decides the noise. Where the agent saw no start of an episode, its
+      first observation is what the first step led to.
     """
-    agent, boundary = built.learner.agent, built.boundary
 
     def run(key: PRNGKey, params: PyTree, tasks: jax.Array) -> tuple:
-        data = rollout(key, built.env, agent, params, tasks, deterministic=True, boundary=boundary)
-        return data.obs, data.info
+        data = rollout(key, env, agent, params, tasks, deterministic=True)
+        return data.path_obs, data.info
 
     return _on_view(run, view)
 
@@ -89,25 +80,16 @@ def _on_view(run: Callable, view: View) -> Callable[[PyTree, int], Any]:
     return on_view
 
 
-def _draw_episodes(built: Built, view: View) -> Draw:
-    play, terminal = make_play(built, view), built.boundary.observation == "terminal"
-    return lambda params, seed: view.draw(view.tasks, *play(params, seed), terminal)
-
-
-def _rollouts(built: Built, purpose: Purpose) -> Evaluate:
-    """Without sampled actions; the same for validation and test."""
-    agent, boundary = built.learner.agent, built.boundary
-    return lambda key, params, tasks: evaluate(
-        key, built.env, agent, params, tasks, boundary=boundary
-    )
+def _draw_episodes(env: Any, agent: Agent, view: View) -> Picture:
+    play = make_play(env, agent, view)
+    return lambda params, seed: view.draw(view.tasks, *play(params, seed))
 
 
 REINFORCEMENT = Paradigm(
     "frames",
     "returns per episode",
     "episodes",
-    lambda built: f"{built.env.episodes} episodes x {built.env.horizon} steps",
-    _rollouts,
+    lambda env, agent: f"{env.episodes} episodes x {env.horizon} steps",
     _draw_episodes,
 )
 
@@ -124,21 +106,23 @@ class Fits(NamedTuple):
     predictions: Any  # [J, n, m], after 0 … J - 1 inner steps
 
 
-def make_fit(built: Built, view: View, places: int = 256) -> Callable[[PyTree, int], Fits]:
+def make_fit(
+    env: TaskData, predictor: Predictor, view: View, places: int = 256
+) -> Callable[[PyTree, int], Fits]:
     """Adapts trained learners to the view's n tasks, whose inputs and labels are numbers.
 
     Args:
-      built: the experiment.
-      view: its tasks.
+      env: the supervised tasks.
+      predictor: the behaviour.
+      view: the tasks to adapt to.
       places: m, at which predictions and labels are compared.
 
     Returns:
       ``(params, seed) -> Fits``; the seed decides the examples.
     """
-    config, predictor = built.experiment.learner, built.learner.agent
 
     def run(key: PRNGKey, params: PyTree, tasks: jax.Array) -> Fits:
-        support, (x, y) = draw_examples(key, built.env, tasks, config.support, places)
+        support, (x, y) = draw_examples(key, env, tasks, predictor.support, places)
         order = jnp.argsort(x, axis=1)
         x, y = (jnp.take_along_axis(values, order, axis=1) for values in (x, y))
 
@@ -146,44 +130,21 @@ def make_fit(built: Built, view: View, places: int = 256) -> Callable[[PyTree, i
             adapted = jax.vmap(predictor.adapt, (None, 0, None))(params, support, steps)
             return jax.vmap(predictor.predict)(adapted, x)
 
-        return Fits(support, x, y, jnp.stack(list(map(predict, range(config.test_steps + 1)))))
+        counts = range(predictor.test_steps + 1)
+        return Fits(support, x, y, jnp.stack([predict(steps) for steps in counts]))
 
     return _on_view(run, view)
 
 
-def _draw_fits(built: Built, view: View) -> Draw:
-    fit, config = make_fit(built, view), built.experiment.learner
-    return lambda params, seed: view.draw(view.tasks, fit(params, seed), config)
-
-
-def _adaptation(built: Built, purpose: Purpose) -> Evaluate:
-    """In the test with its own number of query examples, and after more inner steps."""
-    config, in_test = built.experiment.learner, purpose == "test"
-    query = config.test_query if in_test else config.query
-    most_steps = config.test_steps if in_test else config.inner_steps
-    return lambda key, params, tasks: evaluate_adaptation(
-        key,
-        built.env,
-        built.learner.agent,
-        params,
-        tasks,
-        support=config.support,
-        query=query,
-        inner_steps=config.inner_steps,
-        most_steps=most_steps,
-    )
-
-
-def _examples_per_task(built: Built) -> str:
-    config = built.experiment.learner
-    return f"({config.support} + {config.query}) examples"
+def _draw_fits(env: TaskData, predictor: Predictor, view: View) -> Picture:
+    fit = make_fit(env, predictor, view)
+    return lambda params, seed: view.draw(view.tasks, fit(params, seed), predictor)
 
 
 SUPERVISED = Paradigm(
     "examples",
     "returns are negative losses after adaptation",
     "fits",
-    _examples_per_task,
-    _adaptation,
+    lambda env, predictor: f"({predictor.support} + {predictor.query}) examples",
     _draw_fits,
 )

@@ -18,9 +18,9 @@ from experiments.study.figure_parts import (
     BOOTSTRAP,
     Comparison,
     Drawn,
-    Method,
     NotConcernedError,
     NothingToDrawError,
+    Series,
     cvar_name,
     cvar_words,
     interval,
@@ -69,7 +69,7 @@ def adaptation(results: Results, comparison: Comparison) -> Drawn:
     return Drawn(figure, caption)
 
 
-def _draw_course(ax: Axes, own: pd.DataFrame, method: Method, shift: float) -> None:
+def _draw_course(ax: Axes, own: pd.DataFrame, method: Series, shift: float) -> None:
     """The line of one method, with an interval at each number of steps."""
     groups = [(float(steps), -part["cvar"].to_numpy()) for steps, part in own.groupby("steps")]  # type: ignore[arg-type]
     x = np.array([steps for steps, _ in groups]) + shift
@@ -89,7 +89,7 @@ def frontier(results: Results, comparison: Comparison) -> Drawn:
     table = results.risk[results.risk["steps"].isna()]
     level = comparison.level
     alphas = results.runs.groupby("method")["alpha"].first()
-    groups: dict[str, list[Method]] = {}
+    groups: dict[str, list[Series]] = {}
     for method in comparison.methods:
         groups.setdefault(_LEVEL.sub("", method.spec), []).append(method)
     if max(map(len, groups.values())) < 2:

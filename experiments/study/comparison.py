@@ -20,7 +20,7 @@ from experiments.study.figure_parts import (
     BOOTSTRAP,
     Comparison,
     Drawn,
-    Method,
+    Series,
     band_words,
     course,
     cvar_name,
@@ -124,7 +124,7 @@ def sampler(results: Results, comparison: Comparison) -> Drawn:
     )
 
 
-def _draw_phi(ax: Axes, part: pd.DataFrame, method: Method, phi0: dict[str, float]) -> None:
+def _draw_phi(ax: Axes, part: pd.DataFrame, method: Series, phi0: dict[str, float]) -> None:
     columns = [name for name in map(str, part) if name[:4] == "phi_" and part[name].notna().any()]
     colors = [method.look.color] if len(columns) == 1 else style.CYCLE * len(columns)
     opacity = min(0.3, 3 / part["seed"].nunique())

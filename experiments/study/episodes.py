@@ -5,6 +5,8 @@ As those of ``comparison_figures``: ``(results, comparison)`` to a figure with i
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,21 +18,13 @@ from experiments import style
 from experiments.study.figure_parts import (
     Comparison,
     Drawn,
-    Method,
     NothingToDrawError,
+    Series,
     seed_count,
     with_rows,
 )
 from experiments.study.results import TEST_COLUMNS, Results
 
-_OUTCOMES = {  # in order along a bar: colours of render_khazad_dum, pale for the short way
-    "short_done": ("#8DBAD9", ""),
-    "short_fall": ("#F4A26B", "////"),
-    "long_done": ("#005B96", ""),
-    "long_fall": ("#C44508", "////"),
-    "stay": ("#D9A7C9", ""),
-    "stay_fall": ("#E8590C", "\\\\\\\\"),
-}
 _OTHER_OUTCOMES = ("#B9BDC3", "#7A7F87", "#E3D5B0", "#5E6B3C")
 _RARE = 0.005  # below this share in all methods, an outcome goes into "other"
 _SPACING = style.LINE * style.SMALL / 72  # inches from line to line
@@ -46,7 +40,7 @@ def paths(results: Results, comparison: Comparison) -> Drawn:
     """
     table = results.tests[results.tests["low"].isna()]
     methods = with_rows(table, comparison, "test")
-    shares = _shares(table, methods)
+    shares = _shares(table, methods, list(comparison.outcomes))
     if shares.empty:
         raise NothingToDrawError("no test names its outcomes")
     thin = [
@@ -56,12 +50,13 @@ def paths(results: Results, comparison: Comparison) -> Drawn:
     heights = [max(_LINES, len(names) + 0.6) * _SPACING for names in thin]
     figure, axes = style.new_figure(style.PAGE, sum(heights) + 0.42)
     ax = axes[0, 0]
+    look = _outcome_looks(comparison.outcomes, list(map(str, shares)))
     middles = np.cumsum(heights) - np.array(heights) / 2
     for middle, height, names, (_, row) in zip(
         middles, heights, thin, shares.iterrows(), strict=True
     ):
-        _draw_bar(ax, middle, 0.88 * height, row)
-        _draw_notes(ax, middle, row[names], list(map(str, shares)))
+        _draw_bar(ax, middle, 0.88 * height, row, look)
+        _draw_notes(ax, middle, row[names], look)
     ax.set_yticks(middles, [style.wrap(m.name) for m in methods])
     ax.set(xlim=(0, 1), ylim=(sum(heights), 0), xlabel="share of test episodes")
     ax.tick_params(axis="y", length=0)
@@ -74,11 +69,13 @@ def paths(results: Results, comparison: Comparison) -> Drawn:
     )
 
 
-def _draw_bar(ax: Axes, middle: float, height: float, row: pd.Series) -> None:
+def _draw_bar(
+    ax: Axes, middle: float, height: float, row: pd.Series, looks: dict[str, tuple[str, str]]
+) -> None:
     """The bar of one method; slices that are wide enough hold their names."""
     left = 0.0
     for name, share in row.items():
-        color, hatch = _outcome_look(str(name), list(row.index))
+        color, hatch = looks[str(name)]
         look: dict[str, Any] = {"color": color, "hatch": hatch, "ec": "white", "lw": 0}
         ax.barh(middle, share, height, left, label=str(name), **look)
         if share and (text := _inside(str(name), share)):
@@ -88,12 +85,12 @@ def _draw_bar(ax: Axes, middle: float, height: float, row: pd.Series) -> None:
         left += share
 
 
-def _draw_notes(ax: Axes, middle: float, row: pd.Series, outcomes: list[str]) -> None:
+def _draw_notes(ax: Axes, middle: float, row: pd.Series, looks: dict[str, tuple[str, str]]) -> None:
     """The thin slices of one method right of its bar, each with its colour."""
     where = style.margin(ax)
     top = middle - (len(row) - 1) / 2 * _SPACING
     for i, (name, share) in enumerate(row.items()):
-        color, hatch = _outcome_look(str(name), outcomes)
+        color, hatch = looks[str(name)]
         y, side = top + i * _SPACING, 0.075
         look: dict[str, Any] = {"fc": color, "hatch": 2 * hatch, "ec": "white", "lw": 0}
         box = Rectangle((0.06, y - side / 2), side, side, transform=where, clip_on=False, **look)
@@ -102,10 +99,10 @@ def _draw_notes(ax: Axes, middle: float, row: pd.Series, outcomes: list[str]) ->
         ax.text(0.17, y, words, transform=where, va="center_baseline", fontsize=style.SMALL)
 
 
-def _shares(table: pd.DataFrame, methods: list[Method]) -> pd.DataFrame:
+def _shares(table: pd.DataFrame, methods: list[Series], known: list[str]) -> pd.DataFrame:
     """Mean over seeds, a row per method and a column per outcome; rare ones together."""
     outcomes = [name for name in map(str, table) if name not in TEST_COLUMNS]
-    order = [name for name in _OUTCOMES if name in outcomes]
+    order = [name for name in known if name in outcomes]
     order += sorted(set(outcomes) - set(order))
     shares = table.groupby("method")[order].mean().loc[[m.spec for m in methods]]
     rare = [name for name in order if shares[name].max() < _RARE]
@@ -114,12 +111,13 @@ def _shares(table: pd.DataFrame, methods: list[Method]) -> pd.DataFrame:
     return kept.assign(other=other) if other.any() else kept
 
 
-def _outcome_look(name: str, names: list[str]) -> tuple[str, str]:
-    """Colour and hatch of an outcome."""
-    unknown = [other for other in names if other not in _OUTCOMES]
-    if name in _OUTCOMES:
-        return _OUTCOMES[name]
-    return _OTHER_OUTCOMES[unknown.index(name) % len(_OTHER_OUTCOMES)], ""
+def _outcome_looks(
+    known: Mapping[str, tuple[str, str]], names: list[str]
+) -> dict[str, tuple[str, str]]:
+    """Colour and hatch of each outcome."""
+    unknown = [name for name in names if name not in known]
+    spare = {name: (color, "") for name, color in zip(unknown, itertools.cycle(_OTHER_OUTCOMES))}
+    return {name: known.get(name) or spare[name] for name in names}
 
 
 def _inside(name: str, share: float) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments import style
 from experiments.presets import Published
+from experiments.spec.view import Map
 from experiments.study.intervals import bootstrap
 from experiments.style import Look
 
@@ -31,8 +31,8 @@ class NotConcernedError(NothingToDrawError):
     """A figure of something that a comparison is not about; nobody misses it."""
 
 
-class Method(NamedTuple):
-    """A method of a comparison."""
+class Series(NamedTuple):
+    """A method of a comparison, as figures draw it."""
 
     spec: str  # as in the tables
     name: str  # for people
@@ -40,17 +40,10 @@ class Method(NamedTuple):
     published: Published | None
 
 
-class Map(NamedTuple):
-    """How paths of an environment are drawn."""
-
-    draw: Callable[[Axes, np.ndarray, list[str]], None]  # axes, positions [n, H+1, 2], outcomes
-    handles: Callable[[], list[Artist]]  # of the legend
-
-
 class Comparison(NamedTuple):
     """What is compared, beside the tables."""
 
-    methods: list[Method]  # in order
+    methods: list[Series]  # in order
     alpha: float | None  # of the CVaR; None if the methods differ in it
     level: float  # of the CVaR by which methods of different alpha are compared
     task: str  # what task_0 is
@@ -60,6 +53,7 @@ class Comparison(NamedTuple):
     agents: str  # which agents were tested
     phi0: dict[str, float]  # the original task distribution, by component
     map: Map | None
+    outcomes: Mapping[str, tuple[str, str]]  # colour and hatch, in order
 
 
 class Drawn(NamedTuple):
@@ -72,7 +66,7 @@ class Drawn(NamedTuple):
 # ------------------------------------------------------------------ tables
 
 
-def with_rows(table: pd.DataFrame, comparison: Comparison, what: str) -> list[Method]:
+def with_rows(table: pd.DataFrame, comparison: Comparison, what: str) -> list[Series]:
     """The methods that a table knows.
 
     Raises:
@@ -85,7 +79,7 @@ def with_rows(table: pd.DataFrame, comparison: Comparison, what: str) -> list[Me
     return methods
 
 
-def published_words(methods: list[Method], what: str = "results") -> str:
+def published_words(methods: list[Series], what: str = "results") -> str:
     """What hollow diamonds are, for captions; empty if there are none."""
     shown = [method.published for method in methods if method.published]
     known = any(np.isfinite(value.mean[1:]).all() for value in shown)
@@ -104,11 +98,11 @@ def cvar_words(comparison: Comparison) -> str:
     return f"{cvar_name(comparison)}: mean over the {worst}{' of tasks' * bool(comparison.alpha)}"
 
 
-def _seed_counts(table: pd.DataFrame, methods: list[Method]) -> pd.Series:
+def _seed_counts(table: pd.DataFrame, methods: list[Series]) -> pd.Series:
     return table.groupby("method")["seed"].nunique()[[m.spec for m in methods]]
 
 
-def seed_count(table: pd.DataFrame, methods: list[Method]) -> str:
+def seed_count(table: pd.DataFrame, methods: list[Series]) -> str:
     """The number of seeds of each method, in words."""
     counts = _seed_counts(table, methods)
     low, high = counts.min(), counts.max()
@@ -116,7 +110,7 @@ def seed_count(table: pd.DataFrame, methods: list[Method]) -> str:
     return "1 seed" if high == 1 else words
 
 
-def band_words(table: pd.DataFrame, methods: list[Method]) -> str:
+def band_words(table: pd.DataFrame, methods: list[Series]) -> str:
     """What the bands of ``course`` are, for captions; empty if there are none."""
     counts = _seed_counts(table, methods)
     words = []
@@ -166,7 +160,7 @@ def line(ax: Axes, values: pd.DataFrame, look: Look, **options: Any) -> None:
     ax.plot(x, values["mean"], **look.line, **options)
 
 
-def published_margin(ax: Axes, methods: list[Method], column: str) -> float:
+def published_margin(ax: Axes, methods: list[Series], column: str) -> float:
     """Published values right of the axes, on its scale; returns the inches they take."""
     shown = [(m, getattr(m.published, column)) for m in methods if m.published]
     where = style.margin(ax)

@@ -13,31 +13,25 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from experiments import cli
-from experiments.presets import DEFAULT_ENV, PRESETS
-from experiments.spec.experiment import (
-    Built,
-    UserError,
-    at_alpha,
-    build,
-    learner_name,
-    settings,
-    warn,
-)
+from experiments.presets import PRESETS
+from experiments.spec.build import Built, build
+from experiments.spec.errors import UserError, warn
+from experiments.spec.experiment import at_alpha, settings
 from experiments.spec.paradigms import make_play
 from experiments.spec.view import View
+from experiments.spec.words import flag_words, seed_words
 from experiments.training import agents, checkpoints, report, runs
+from experiments.training.report import label
 from experiments.training.runs import Run
 from roml_jax.risk import cvar
+from roml_jax.types import Agent
 
-_METHODS = {"cvar-ml": "CVaR-ML", "roml": "RoML", "naive": "Naive", "oracle": "Oracle"}
-_LEARNERS = {"varibad": "VariBAD", "ppo": "PPO", "maml": "MAML"}
 _WORDS = (
     *("env", "method", "learner", "tested", "command", "commit", "device", "jax", "changed"),
     "outcome",
@@ -78,24 +72,6 @@ class Results(NamedTuple):
     sampler: pd.DataFrame
     episodes: pd.DataFrame
     risk: pd.DataFrame = pd.DataFrame(columns=_RISK)
-
-
-def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
-    """The name of a method for people: ``"CVaR-ML, policy.unselected=constant_advantage"``.
-
-    Args:
-      spec: METHOD or METHOD:flag=value,…, and @ENV if it is of another environment's results.
-      learner: the name of its learner, which is the name of the baseline too.
-      env: of the results; its usual learner goes without saying.
-    """
-    usual = PRESETS[env].default_learner if env in PRESETS else None
-    spec, _, other = spec.partition("@")
-    method, _, changes = spec.partition(":")
-    below = _LEARNERS.get(learner, learner)
-    name = below if method == "baseline" else _METHODS.get(method, method)
-    if method != "baseline" and learner != usual:
-        name += f" on {below}"
-    return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
 
 
 def tested_words(table: pd.DataFrame) -> str:
@@ -171,7 +147,7 @@ def collect(members: list[tuple[str, Path]]) -> Results:
     build_once, played = functools.cache(build), set[str]()
     for spec, path in members:
         run = runs.read_config(path)
-        built, view = build_once(run.experiment), PRESETS[run.env].view
+        built, view = build_once(run.experiment), PRESETS[run.env].view_of(run.experiment.env)
         metrics, test = pd.read_csv(path / runs.METRICS), pd.read_csv(path / runs.TEST)
         own: dict[str, Any] = {"method": spec, "seed": run.seed}
         parts["runs"].append(_run_row(spec, run, built, path, metrics))
@@ -207,37 +183,23 @@ def command(run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> str
     """
     seeds, alphas = list(dict.fromkeys(seeds)), list(dict.fromkeys(alphas))
     if alphas:  # what a sweep has put into the name and the settings
-        usual_alpha = PRESETS[run.env].experiment.method.alpha
+        usual_alpha = PRESETS[run.env].experiment.alpha
         name = (run.name or "").rpartition(",alpha=")[0]
         run = run._replace(
-            name=None if name == run.pair else name,
+            name=None if name == run.folder else name,
             experiment=at_alpha(run.experiment, usual_alpha),
         )
-    learner, method = learner_name(run.experiment.learner), run.experiment.method.name
+    learner, method = run.experiment.learner_name, run.experiment.method_name
     words = ["python", "-m", "experiments.train", run.env]
     preset = PRESETS[run.env]
     words += ["--learner", learner] if learner != preset.default_learner else []
     words += ["--method", method] + (["--name", run.name] if run.name else [])
-    usual = settings(preset.with_learner(learner))
+    usual = settings(preset.choose(learner, method))
     for name, value in settings(run.experiment).items():
         if value != usual[name] and name != "method":
             words += flag_words(name, value)
     words += ["--alphas", *(f"{alpha:g}" for alpha in alphas)] if alphas else []
-    return shlex.join([*words, "--seeds", *cli.seed_words(seeds)])
-
-
-def flag_words(name: str, value: Any) -> list[str]:
-    """A setting as words of the command line.
-
-    Args:
-      name: as in ``settings``, ``policy.learning_rate`` for instance.
-      value: a bool becomes ``--flag`` or ``--no-flag``, a tuple several words.
-    """
-    path, _, last = name.replace("_", "-").rpartition(".")
-    lead = f"--{path}." if path else "--"
-    if isinstance(value, bool):
-        return [lead + ("" if value else "no-") + last]
-    return [lead + last, *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join([*words, "--seeds", *seed_words(seeds)])
 
 
 def _run_row(
@@ -247,9 +209,9 @@ def _run_row(
     return {
         "env": run.env,
         "method": spec,
-        "learner": learner_name(run.experiment.learner),
+        "learner": run.experiment.learner_name,
         "seed": run.seed,
-        "alpha": run.experiment.method.alpha,
+        "alpha": run.experiment.alpha,
         "frames": built.total_steps * built.learner.frames_per_step,
         "steps": built.total_steps,
         "tasks_per_step": built.learner.num_tasks,
@@ -265,7 +227,7 @@ def _run_row(
 
 def _test_rows(table: pd.DataFrame, run: Run, view: View | None) -> list[dict[str, Any]]:
     """The test over all tasks, then over each range of them."""
-    score = agents.score(table, run.experiment.method.alpha, view, {})
+    score = agents.score(table, run.experiment.alpha, view, {})
     first = table.groupby("task_index")["task_0"].first().to_numpy()
     returns = agents.task_returns(table).astype(float)
     rows = [_row(np.nan, np.nan, returns, score.cvar, score.shares)]
@@ -289,7 +251,7 @@ def _row(
 
 def _risk_rows(table: pd.DataFrame, run: Run) -> list[dict[str, Any]]:
     """The CVaR at several levels, and in the course of the adaptation."""
-    own = run.experiment.method.alpha
+    own = run.experiment.alpha
     after = [name for name in map(str, table) if name.startswith(_AFTER)]
     courses = {int(name.removeprefix(_AFTER)): table[name].to_numpy(np.float32) for name in after}
     wanted: list[tuple[float, np.ndarray, set[float]]] = [
@@ -352,10 +314,8 @@ def _episodes(run: Run, built: Built, path: Path, view: View) -> list[pd.DataFra
         warn(f"{path} has no checkpoint of its last step: no sample episodes of {run.label()}")
         return []
     (params, _), _ = agents.load_agent(path, built)
-    obs, info = make_play(built, view)(params, run.evaluation_seed)
+    obs, info = make_play(built.env, cast(Agent, built.agent), view)(params, run.evaluation_seed)
     places, ends = view.trace(obs).astype(float), view.columns(info)[view.outcome]
-    if built.boundary.observation == "terminal":
-        places[1:, 0] = places[1:, 1]  # a start that nobody has seen
     first = view.tasks[:, 0]
     chosen = [i for i, value in enumerate(first) if (first[:i] == value).sum() < _REPEATS]
     return [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import typing
-from pathlib import Path
-
-import jax
 import numpy as np
 
 from experiments import cli
-from experiments.spec.experiment import MethodName, UserError, settings
-from experiments.study import results
+from experiments.presets import PRESETS
+from experiments.spec.errors import UserError
+from experiments.spec.experiment import settings
+from experiments.spec.words import flag_words, one_of
+from roml_jax.methods import METHODS
 
 _FIXED_BYTES, _STATE_COPIES = 1.5 * 2**30, 1.3  # memory of a training: beside states, per state
 
@@ -24,9 +23,9 @@ def parse_spec(spec: str) -> tuple[str, list[str]]:
     Raises:
       UserError: it is neither, or the method does not exist.
     """
-    valid = typing.get_args(MethodName)
+    valid = tuple(METHODS)
     method, colon, changes = spec.partition(":")
-    cli.one_of("method", method, valid)
+    one_of("method", method, valid)
     words: list[str] = []
     for change in changes.split(",") if colon else []:
         name, _, value = change.partition("=")
@@ -38,7 +37,7 @@ def parse_spec(spec: str) -> tuple[str, list[str]]:
         if name.replace("-", "_") in ("method", "learner", *settings(cli.Options())):
             raise UserError(f"{spec!r}: {name} is a flag of the whole comparison, see --help")
         switch = {"True": True, "False": False}
-        words += results.flag_words(name, switch.get(value, value))
+        words += flag_words(name, switch.get(value, value))
     return method, words
 
 
@@ -78,51 +77,6 @@ def seeds_at_once(state_bytes: int, free: int | None, asked: int | None) -> int:
     return min(room, asked or room)
 
 
-def free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that training can have on the device, or None if nobody says.
-
-    Args:
-      root: of the file system, for tests.
-    """
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        stats = device.memory_stats() or {}
-        limit = stats.get("bytes_limit")
-        return limit - stats.get("bytes_in_use", 0) if limit else None
-    fields = _fields(root / "proc/meminfo")
-    rooms = [1024 * fields["MemAvailable"]] if "MemAvailable" in fields else []
-    return min([*rooms, *_container_memory(root)], default=None)
-
-
-def _container_memory(root: Path) -> list[int]:
-    """Bytes left within each limit on the memory of this process's control groups."""
-    kinds = {  # by version: folder, limit, use, and what of that can be taken back
-        2: ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        1: (
-            "sys/fs/cgroup/memory",
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_inactive_file",
-        ),
-    }
-    rooms = []
-    told = root / "proc/self/cgroup"
-    for line in told.read_text().splitlines() if told.is_file() else []:
-        _, controllers, place = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base, limit, use, reclaimable = kinds[1 if controllers else 2]
-        for folder in (Path(place), *Path(place).parents):
-            here = root / base / folder.relative_to("/")
-            if (here / limit).is_file() and (most := (here / limit).read_text().strip()) != "max":
-                used = int((here / use).read_text())
-                spare = _fields(here / "memory.stat").get(reclaimable, 0)
-                rooms.append(max(0, int(most) - used + spare))
-    return rooms
-
-
-def _fields(file: Path) -> dict[str, int]:
-    """``name value`` and ``name: value kB`` of each line."""
-    lines = file.read_text().splitlines() if file.is_file() else []
-    pairs = [line.replace(":", " ").split() for line in lines]
-    return {words[0]: int(words[1]) for words in pairs if len(words) > 1 and words[1].isdigit()}
+def flags_for(env: str, learner: str, method: str) -> set[str]:
+    """The flags that a training of a method takes."""
+    return cli.flags_of(cli.Command(cli.Options(), PRESETS[env].choose(learner, method)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,13 @@ import pandas as pd
 from jaxtyping import PyTree
 from scipy import stats
 
-from experiments.spec.experiment import Built, Experiment
+from experiments.spec.build import Built
+from experiments.spec.experiment import Checkpoint
 from experiments.spec.view import View
 from experiments.training import checkpoints
 from experiments.training.device import agent, make_evaluate, saved_shape
 from roml_jax.evaluate import evaluation_key
 from roml_jax.risk import cvar
-
-Checkpoint: TypeAlias = Literal["tested", "newest", "best-mean", "best-cvar"]
 
 
 class Score(NamedTuple):
@@ -115,16 +114,15 @@ def load_agent(path: Path, built: Built, which: str | None = None) -> tuple[PyTr
     return best.agent, int(best.step)
 
 
-def final_phi(sampler: Any, experiment: Experiment) -> dict[str, float]:
+def final_phi(sampler: Any, built: Built) -> dict[str, float]:
     """Where the task sampler stands, by component.
 
     Args:
-      sampler: its state; only that of the cross-entropy method holds a ``phi``.
-      experiment: the settings.
+      sampler: its state.
+      built: the experiment.
     """
-    family, oracle = experiment.env.family, experiment.method.name == "oracle"
-    phi = getattr(sampler, "phi", experiment.method.phi if oracle else family.phi0)
-    return dict(zip(family.phi_names, np.asarray(phi).tolist(), strict=True))
+    phi = np.asarray(built.phi(sampler)).tolist()
+    return dict(zip(built.env.family.phi_names, phi, strict=True))
 
 
 def mean_and_ci(values: list[float]) -> tuple[float, float]:

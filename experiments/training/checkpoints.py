@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from experiments.spec.experiment import UserError, warn
+from experiments.spec.errors import UserError, warn
 from experiments.training.runs import CHECKPOINT
 
 MANIFEST = "manifest.json"
+# What leaves are called, and what they were in version 0.1.
+_FORMER = (
+    (r"^learner/memory/(belief|buffer)/", r"learner/\1/"),
+    (r"^learner/policy/opt_state/(.+)/(mu|nu)/0/", r"learner/policy/opt_state/\1/\2/"),
+    (r"/agent/0/memory/", "/agent/0/encoder/"),
+    (r"/agent/0/policy/", "/agent/0/"),
+)
 KEPT = 2  # checkpoints of a run
 
 
@@ -148,29 +156,17 @@ def restore(path: Path, shape: Saved, step: int | None = None) -> Saved:
     Raises:
       UserError: there is no checkpoint, or it is of another state.
     """
-    ocp = _orbax()
     step = newest_step(path) if step is None else step
     if step is None:
         raise UserError(f"{path} holds no checkpoint that can be used: train it first")
     folder = (path / CHECKPOINT / str(step)).resolve()
     wanted = {name: part for name, part in shape._asdict().items() if part}
-    templates = {
-        name: jax.tree.map(lambda leaf: jax.eval_shape(_stored, leaf), part)
-        for name, part in wanted.items()
-    }
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            parts = {name: _restore_args(template) for name, template in templates.items()}
-            read = checkpointer.restore(folder, ocp.args.Composite(**parts))
-    except (ValueError, KeyError, FileNotFoundError) as error:
-        raise UserError(f"{folder} cannot be read: {str(error).splitlines()[0]}") from error
-    found = {}
-    for name, template in templates.items():
-        if not all(jax.tree.leaves(jax.tree.map(_alike, read[name], template))):
-            raise UserError(
-                f"{folder} holds a state of other sizes than its run's config.json says"
-            )
-        found[name] = jax.tree.map(_emptied, read[name], wanted[name])
+        found = {name: _pick(_read(folder / name), part) for name, part in wanted.items()}
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise UserError(
+            f"{folder} cannot be read: {(str(error) or 'empty').splitlines()[0]}"
+        ) from error
     return shape._replace(**found)
 
 
@@ -223,10 +219,45 @@ def _check_room(folder: Path, data: PyTree) -> None:
         raise OSError(errno.ENOSPC, told, str(folder))
 
 
-def _restore_args(template: PyTree) -> Any:
+def _read(folder: Path) -> Any:
+    """All arrays of a part of a checkpoint on the host, nested by their own names."""
     ocp = _orbax()
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
-    return ocp.args.PyTreeRestore(template, restore_args=as_numpy)
+    handler = ocp.PyTreeCheckpointHandler()
+    with ocp.Checkpointer(handler) as checkpointer:
+        metadata = handler.metadata(folder)
+        tree = getattr(metadata, "tree", metadata)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def _pick(read: Any, shape: PyTree) -> PyTree:
+    """The leaves of a state, by their names, out of all that was read.
+
+    Raises:
+      ValueError: one is missing, or of another shape or type.
+    """
+    stored = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(read)}
+
+    def pick(path: Any, leaf: Any) -> np.ndarray:
+        names = [name for name in _names(_name(path)) if name in stored]
+        template = jax.eval_shape(_stored, leaf)
+        if not names:
+            raise ValueError(f"it holds no {_name(path)}")
+        value = stored[names[0]]
+        if (value.shape, value.dtype) != (template.shape, template.dtype):
+            raise ValueError("it holds a state of other sizes than its run's config.json says")
+        return value if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(pick, shape)
+
+
+def _names(name: str) -> list[str]:
+    """The name of a leaf, then those that it may have had in earlier versions."""
+    return [name, *(re.sub(now, former, name) for now, former in _FORMER if re.search(now, name))]
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _remove(folder: Path) -> None:
@@ -249,12 +280,3 @@ def _stored(leaf: Any) -> Any:
     if _is_key(leaf):
         return jax.random.key_data(leaf)
     return leaf if leaf.size else jnp.zeros(1, leaf.dtype)
-
-
-def _alike(x: Any, y: Any) -> bool:
-    return x.shape == y.shape and x.dtype == y.dtype
-
-
-def _emptied(value: Any, leaf: Any) -> Any:
-    """The inverse of ``_stored``, but for keys."""
-    return value if leaf.size else np.zeros(leaf.shape, leaf.dtype)

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from experiments.spec.experiment import Built
+from experiments.spec.build import Built
 from experiments.training import checkpoints
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.runs import Run
-from roml_jax.evaluate import Evaluation, Purpose, sample_tasks
+from roml_jax.evaluate import Evaluation, Purpose, evaluate, sample_tasks
 from roml_jax.risk import cvar
 from roml_jax.types import PRNGKey
 
@@ -55,7 +55,7 @@ class Session(NamedTuple):
     @property
     def alphas(self) -> list[float]:
         """The levels of a sweep, one for each run; none if they all have the same."""
-        alphas = [run.experiment.method.alpha for run in self.runs]
+        alphas = [run.experiment.alpha for run in self.runs]
         return alphas if len(set(alphas)) > 1 else []
 
     def one(self, tree: PyTree, i: int) -> PyTree:
@@ -67,11 +67,11 @@ def make_evaluate(
     built: Built, n: int, purpose: Purpose
 ) -> Callable[[PyTree, PRNGKey], Evaluation]:
     """``(params, key) -> Evaluation`` on n tasks of the original distribution."""
-    evaluate = built.paradigm.evaluate(built, purpose)
 
     def run(params: PyTree, key: PRNGKey) -> Evaluation:
         task_key, evaluate_key = jax.random.split(key)
-        return evaluate(evaluate_key, params, sample_tasks(task_key, built.env, n))
+        tasks = sample_tasks(task_key, built.env, n)
+        return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
 
     return run
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from experiments.spec.experiment import warn
+from experiments.spec.errors import warn
 from experiments.training import checkpoints
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.device import FINITE, VALIDATED, Functions, Session, agent, compiled_skip
@@ -236,7 +236,7 @@ class Loop:
                 self.functions.validate(
                     self.session.one(params, i),
                     evaluation_key(run.evaluation_seed, "validation"),
-                    np.float32(run.experiment.method.alpha),
+                    np.float32(run.experiment.alpha),
                 )
             )
             for i, run in enumerate(self.session.runs)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import style
-from experiments.spec.experiment import Built
+from experiments.spec.build import Built
 from experiments.training.runs import Run
 
 
@@ -17,7 +17,7 @@ def curve(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     figure, axes = style.new_figure(4.6, 2.9)
     ax = axes[0, 0]
     seen = metrics.dropna(subset=["validation_mean"])
-    alpha = run.experiment.method.alpha
+    alpha = run.experiment.alpha
     ax.plot(seen["frames"], seen["validation_mean"], color=style.BLUE)
     ax.plot(seen["frames"], seen["validation_cvar"], color=style.VERMILION)
     ends = [("mean", "validation_mean", style.BLUE)]
@@ -48,7 +48,7 @@ def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     else:
         left.set_ylabel(f"phi: {family.phi_names[0].replace('_', ' of ', 1)}")
 
-    alpha, window = run.experiment.method.alpha, max(1, len(steps) // 50)
+    alpha, window = run.experiment.alpha, max(1, len(steps) // 50)
     lines = {
         "sample_mean": ("mean, tasks drawn", style.ORANGE),
         "reference_mean": ("mean, re-weighted\nto the original", style.BLUE),

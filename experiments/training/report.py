@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import jax
-
-from envs.mujoco.body_env import BodyEnv
-from envs.mujoco.physics import is_nvidia
-from experiments.presets import PRESETS
-from experiments.spec.experiment import Built, Experiment, at_alpha, learner_name, settings
+from experiments.presets import DEFAULT_ENV, PRESETS
+from experiments.spec.build import Built
+from experiments.spec.experiment import Experiment, at_alpha, settings
+from experiments.spec.learners import LEARNERS
 from experiments.training.agents import Score, mean_and_ci
+from experiments.training.host import device_name
 from experiments.training.runs import Run
+from roml_jax.methods import METHODS
 
 
 def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> str:
     """The resolved plan, some aligned lines."""
     experiment = built.experiment
-    method, total, per_step = experiment.method, built.total_steps, built.learner.frames_per_step
-    alphas = {run.experiment.method.alpha for run in runs}
-    level = f"alpha {_brief(method.alpha)}" if len(alphas) == 1 else "alpha swept"
+    total, per_step = built.total_steps, built.learner.frames_per_step
+    own = {name: value for name, value in settings(experiment.method).items() if name != "alpha"}
+    alphas = {run.experiment.alpha for run in runs}
+    level = f"alpha {_brief(experiment.alpha)}" if len(alphas) == 1 else "alpha swept"
     rows = {
-        "run": f"{runs[0].env}, {method.name} on {learner_name(experiment.learner)}, "
+        "run": f"{runs[0].env}, {experiment.method_name} on {experiment.learner_name}, "
         f"{_seeds([run.seed for run in runs], alphas)}",
-        "method": ", ".join([level, *(f"{n} {_brief(getattr(method, n))}" for n in method.used())]),
+        "method": ", ".join([level, *(f"{name} {_brief(value)}" for name, value in own.items())]),
         "frames": f"{total * per_step:,} = {total:,} steps x {built.learner.num_tasks} tasks x "
-        f"{built.paradigm.per_task(built)}",
+        f"{built.paradigm.per_task(built.env, built.agent)}",
         "checks": f"validation on {experiment.validation_tasks:,} tasks every "
         f"{experiment.validation_every:,} steps, test of {agent_words(experiment.tested_agent())} "
         f"on {experiment.test_tasks:,} tasks",
-        "device": f"{_device()}, {_memory(built.state_bytes * len(runs))} of training state",
+        "device": f"{device_name()}, {_memory(built.state_bytes * len(runs))} of training state",
         "output": _folders(paths),
     }
-    if isinstance(built.env, BodyEnv):
-        rows["physics"] = physics_words(built.env)
+    rows |= PRESETS[runs[0].env].plan(built.env)
     if len(alphas) > 1:  # which is no change of its own
-        experiment = at_alpha(experiment, PRESETS[runs[0].env].experiment.method.alpha)
+        experiment = at_alpha(experiment, PRESETS[runs[0].env].experiment.alpha)
     if changed := changes(experiment, runs[0].env):
         rows["changed"] = changed
     if step is not None:
         rows["resume"] = f"from step {step:,} of {total:,}"
     return "\n".join(f"{name:8}{text}" for name, text in rows.items())
-
-
-def physics_words(env: BodyEnv) -> str:
-    """Which engine steps the bodies, who chose it, and what to know of it."""
-    names = {"mujoco": "MuJoCo in C", "mjx": "MJX", "warp": "MJX-Warp"}
-    chosen = f", chosen for this {jax.default_backend().upper()}" * (env.physics == "auto")
-    words = f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
-    if env.engine == "warp":
-        return f"{words}; its kernels compile when first used, which takes a minute or two"
-    if is_nvidia() and (env.engine == "mjx" or env.physics == "auto"):
-        return f"{words}; for many tasks warp is faster: pip install 'roml-jax[warp]'"
-    return words
 
 
 def table(scores: list[Score], alpha: float) -> str:
@@ -99,6 +86,25 @@ def table(scores: list[Score], alpha: float) -> str:
     return "\n".join(lines)
 
 
+def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
+    """The name of a method for people: ``"CVaR-ML, policy.unselected=constant_advantage"``.
+
+    Args:
+      spec: METHOD or METHOD:flag=value,…, and @ENV if it is of another environment's results.
+      learner: the name of its learner, which is the name of the baseline too.
+      env: of the results; its usual learner goes without saying.
+    """
+    usual = PRESETS[env].default_learner if env in PRESETS else None
+    spec, _, other = spec.partition("@")
+    method, _, changes = spec.partition(":")
+    below = LEARNERS[learner].label if learner in LEARNERS else learner
+    own = METHODS[method].label if method in METHODS else method
+    name = below if own is None else own
+    if own is not None and learner != usual:
+        name += f" on {below}"
+    return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
+
+
 def agent_words(tested: str) -> str:
     """Which agent is tested, in words."""
     validation = {"best-mean": "mean", "best-cvar": "CVaR"}.get(tested)
@@ -140,20 +146,13 @@ def _brief(value: object) -> str:
 
 def changes(experiment: Experiment, env: str) -> str:
     """The settings that are not those of the preset."""
-    preset = PRESETS[env].with_learner(learner_name(experiment.learner))
+    preset = PRESETS[env].choose(experiment.learner_name, experiment.method_name)
     usual, now = settings(preset), settings(experiment)
     return ", ".join(
         f"{name} {_brief(usual[name])} → {_brief(value)}"
         for name, value in now.items()
         if value != usual[name] and name != "method"
     )
-
-
-def _device() -> str:
-    devices = jax.devices()
-    if devices[0].platform == "cpu":
-        return f"CPU ({os.cpu_count()} cores)"
-    return f"{devices[0].device_kind}"
 
 
 def _memory(size: int) -> str:

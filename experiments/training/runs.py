@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import functools
 import importlib.metadata
 import io
 import json
-import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 
-from envs.mujoco.body_env import BodyEnv
 from experiments.presets import PRESETS
-from experiments.spec.experiment import (
-    LEARNERS,
-    Experiment,
-    UserError,
-    at_alpha,
-    from_dict,
-    learner_name,
-    settings,
-    to_dict,
-    warn,
-)
+from experiments.spec.errors import UserError, warn
+from experiments.spec.experiment import Experiment, at_alpha, from_dict, settings, to_dict
+from experiments.spec.learners import LEARNERS
+from experiments.training.host import device_name
+from roml_jax.methods import METHODS
 
 CONFIG, METRICS, TEST, CHECKPOINT = "config.json", "metrics.csv", "test.csv", "checkpoint"
 WANDB_ID = "wandb-id.txt"
 _PICTURES = ("curve.png", "cem.png", "episodes.png", "fits.png")
 _OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, *_PICTURES)
 _QUIET: Any = {"capture_output": True, "text": True, "check": False}
-_PACKAGES = (
-    *("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy"),
-    *("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),  # if they are installed
-)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 Status = Literal["new", "unfinished", "finished"]
 
 
@@ -55,21 +43,21 @@ class Run(NamedTuple):
 
     def path(self, out: str | Path) -> Path:
         """Its directory under the folder of all runs."""
-        return Path(out) / self.env / (self.name or self.pair) / f"seed-{self.seed}"
+        return Path(out) / self.env / (self.name or self.folder) / f"seed-{self.seed}"
 
     @property
-    def pair(self) -> str:
+    def folder(self) -> str:
         """METHOD-LEARNER."""
-        return f"{self.experiment.method.name}-{learner_name(self.experiment.learner)}"
+        return f"{self.experiment.method_name}-{self.experiment.learner_name}"
 
     def at_alpha(self, alpha: float) -> Run:
         """The same run of a sweep for another ``alpha``, in a folder of its own."""
-        name = f"{self.name or self.pair},alpha={alpha:g}"
+        name = f"{self.name or self.folder},alpha={alpha:g}"
         return self._replace(experiment=at_alpha(self.experiment, alpha), name=name)
 
     def label(self) -> str:
         """Method and learner, for people."""
-        return f"{self.experiment.method.name} on {learner_name(self.experiment.learner)}"
+        return f"{self.experiment.method_name} on {self.experiment.learner_name}"
 
     @property
     def evaluation_seed(self) -> int:
@@ -84,33 +72,33 @@ class Run(NamedTuple):
           seeds: of the runs that train side by side, which decides how sums are rounded.
           alphas: of the same runs, if they sweep it.
         """
+        preset = PRESETS[self.env]
         return {
             "env": self.env,
-            "learner": learner_name(self.experiment.learner),
+            "learner": self.experiment.learner_name,
             "seed": self.seed,
             "side_by_side": list(seeds),
             "alphas": list(alphas),
             "name": self.name,
             "experiment": to_dict(self.experiment),
-            **_engine(self.experiment.env),
-            **provenance(),
+            **preset.about(self.experiment.env),
+            **provenance(preset.packages),
         }
 
 
-def _engine(env: Any) -> dict[str, str]:
-    """The physics engine that ``auto`` stands for here, if the environment has one."""
-    return {"engine": env.engine} if isinstance(env, BodyEnv) else {}
-
-
 @functools.cache
-def provenance() -> dict[str, Any]:
-    """What made a result: device, versions, and the commit where the code is a checkout."""
-    device = jax.devices()[0]
-    kind = f"{platform.machine()} CPU, {os.cpu_count()} cores"
+def provenance(packages: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What made a result: device, versions, and the commit where the code is a checkout.
+
+    Args:
+      packages: more of them that count, if they are installed.
+    """
     return {
         "commit": _commit(),
-        "device": kind if device.platform == "cpu" else device.device_kind,
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "device": device_name(),
+        "versions": {
+            name: version for name in (*_PACKAGES, *packages) if (version := _version(name))
+        },
     }
 
 
@@ -148,12 +136,30 @@ def read_config(path: Path) -> Run:
         raise UserError(f"{path} is no run directory: it has no {CONFIG}")
     try:
         data = json.loads(file.read_text())
-        env_class = PRESETS[data["env"]].env_class()
-        learner_class = LEARNERS[data["learner"]].config
-        experiment = from_dict(Experiment, data["experiment"], env=env_class, learner=learner_class)
+        settings = _of_today(data["experiment"], data["learner"])
+        classes = {
+            "env": PRESETS[data["env"]].env_class(),
+            "learner": LEARNERS[settings["learner_name"]].config,
+            "method": METHODS[settings["method_name"]].config,
+        }
+        experiment = from_dict(Experiment, settings, **classes)
         return Run(data["env"], experiment, int(data["seed"]), data.get("name"))
     except (UserError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a config of this version: {error}") from error
+
+
+def _of_today(settings: dict[str, Any], learner: str) -> dict[str, Any]:
+    """The settings of an experiment, also as versions before 0.2 wrote them.
+
+    These held the settings of all methods in one table, with the name of the method.
+    """
+    if "method_name" in settings:
+        return settings
+    method = dict(settings["method"])
+    name = method.pop("name")
+    used = {field.name for field in dataclasses.fields(METHODS[name].config)}
+    method = {key: value for key, value in method.items() if key in used}
+    return settings | {"learner_name": learner, "method_name": name, "method": method}
 
 
 def side_by_side(path: Path) -> list[int]:

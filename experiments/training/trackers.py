@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.spec.experiment import UserError, settings, warn
+from experiments.spec.errors import UserError, warn
+from experiments.spec.experiment import settings
 from experiments.training.runs import WANDB_ID, Run, write_whole
 
 

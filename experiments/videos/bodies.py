@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from envs.mujoco.body_env import BodyEnv
 from envs.mujoco.models import Body, model_path
-from experiments.spec.experiment import UserError
+from experiments.spec.errors import UserError
 
 _LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # in order of preference
 _NEEDS = (

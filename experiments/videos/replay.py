@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
 from envs.mujoco.body_env import BodyEnv
-from experiments.spec.experiment import Built, build
+from experiments.spec.build import Built, build
 from experiments.training import agents
 from experiments.training.runs import Run
 from roml_jax.evaluate import evaluation_key
-from roml_jax.rollout import Boundary, rollout
+from roml_jax.rollout import rollout
 from roml_jax.types import Agent, Box, Family, PRNGKey, TimeStep
 
 QUANTILES = {"easy": 0.95, "median": 0.5, "hard": 0.05}  # of the returns of tasks
@@ -42,8 +42,6 @@ def replay(
     agent: Agent,
     params: Any,
     tasks: Float[Array, "n D"],
-    *,
-    boundary: Boundary = Boundary(),
 ) -> Replay:
     """Runs one meta-episode on every task, without sampled actions.
 
@@ -56,7 +54,6 @@ def replay(
       agent: the behaviour.
       params: of the agent.
       tasks: ``[n, D]``.
-      boundary: as in training.
 
     Returns:
       A ``Replay``. An episode that a diverged simulation ended stands still from there on.
@@ -80,7 +77,6 @@ def replay(
         params,
         tasks,
         deterministic=True,
-        boundary=boundary,
     )
     later = data.obs[:, 1:]  # the first one may be the last of the episode before
     qpos = jnp.concatenate([later[:, :1, :, :size], later[..., size : 2 * size]], axis=1)
@@ -116,8 +112,7 @@ def replay_runs(
         built = build(run.experiment)
         (params, _), step = agents.load_agent(path, built, which)
         tqdm.write(f"{path}: agent of step {step:,} of {built.total_steps:,}")
-        settings = run.experiment.env, run.experiment.learner  # all that the agent depends on
-        play = compiled.setdefault(settings, _player(built))
+        play = compiled.setdefault(run.experiment, _player(built))
         key = jax.random.fold_in(evaluation_key(seed, "test"), 2)
         results.append(jax.tree.map(np.asarray, play(key, params, jnp.asarray(tasks))))
     return results
@@ -141,7 +136,7 @@ def _player(built: Built) -> Callable[[PRNGKey, PyTree, Array], Replay]:
     """``replay`` of one experiment, to be compiled when it is first called."""
 
     def play(key: PRNGKey, params: PyTree, tasks: Array) -> Replay:
-        return replay(key, built.env, built.learner.agent, params, tasks, boundary=built.boundary)
+        return replay(key, built.env, cast(Agent, built.agent), params, tasks)
 
     return jax.jit(play)
 

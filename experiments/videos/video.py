@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from experiments.spec.experiment import UserError
+from experiments.spec.errors import UserError
 
 FORMATS = ("mp4", "gif")
 _PACKAGES = {"mp4": "imageio_ffmpeg", "gif": "PIL"}  # captions need the latter, too

@@ -1,1 +1,21 @@
 """Meta-learners: black boxes that turn tasks into rollouts, and rollouts into a better policy."""
+
+from roml_jax.learners.maml import MAMLConfig, maml
+from roml_jax.learners.on_policy import on_policy
+from roml_jax.learners.policy_parts import PolicyConfig
+from roml_jax.learners.ppo import PPOConfig, ppo
+from roml_jax.learners.rl2 import RL2Config, rl2
+from roml_jax.learners.varibad import VariBADConfig, varibad
+
+__all__ = [
+    "MAMLConfig",
+    "PPOConfig",
+    "PolicyConfig",
+    "RL2Config",
+    "VariBADConfig",
+    "maml",
+    "on_policy",
+    "ppo",
+    "rl2",
+    "varibad",
+]

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from roml_jax.checks import check_at_least, check_choice, check_positive
 from roml_jax.networks import ACTIVATIONS, Activation
@@ -111,8 +111,8 @@ class MAMLConfig:
       inner_learning_rate: of these steps, positive.
       first_order: leave out second derivatives.
       learning_rate: of Adam in the outer loop, positive.
-      average: the outer loss sums the selected tasks and divides by the number of all
-        (batch) or of the selected ones (selected).
+      average: the outer loss sums the tasks by their weights and divides by the number of
+        all (batch) or by the sum of the weights (selected).
       layers: sizes of the hidden layers.
       activation: behind each of them.
     """
@@ -198,14 +198,15 @@ def maml(
         return state, batch, -losses(state.params, batch)
 
     def update(
-        key: PRNGKey, state: MAMLState, batch: MAMLBatch, mask: Bool[Array, " B"]
+        key: PRNGKey, state: MAMLState, batch: MAMLBatch, weights: Float[Array, " B"]
     ) -> tuple[MAMLState, Metrics]:
         del key  # nothing here is random
-        count = jnp.maximum(mask.sum(), 1) if config.average == "selected" else mask.size
+        total = weights.sum()
+        count = jnp.where(total > 0, total, 1) if config.average == "selected" else weights.size
 
         def outer(params: PyTree) -> Float[Array, ""]:
             # The same losses as in ``collect``, which a compiler of both computes once.
-            return jnp.where(mask, losses(params, batch), 0).sum() / count
+            return jnp.where(weights > 0, weights * losses(params, batch), 0).sum() / count
 
         value, grads = jax.value_and_grad(outer)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -213,6 +214,15 @@ def maml(
         metrics = {"outer_loss": value, "grad_norm": optax.tree.norm(grads)}
         return MAMLState(params, opt_state), metrics
 
-    agent = Predictor(adapt, model.apply, loss)
+    agent = Predictor(
+        adapt,
+        model.apply,
+        loss,
+        support=config.support,
+        query=config.query,
+        steps=config.inner_steps,
+        test_query=config.test_query,
+        test_steps=config.test_steps,
+    )
     frames = config.num_tasks * (config.support + config.query)
     return Learner(init, collect, update, agent, lambda s: s.params, config.num_tasks, frames)

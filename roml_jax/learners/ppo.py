@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from roml_jax.checks import check_at_least
-from roml_jax.learners.policy import (
-    PolicyConfig,
-    PolicyParams,
-    PolicyState,
-    act_on,
-    after_warmup,
-    check_sizes,
-    improve_policy,
-    init_policy,
-    make_network,
-    to_env_action,
-)
-from roml_jax.rollout import Boundary, Rollout, rollout, rollout_returns
-from roml_jax.types import Agent, Learner, Metrics, PRNGKey, TaskEnv, Transition
+from roml_jax.learners.memory import blank
+from roml_jax.learners.on_policy import on_policy
+from roml_jax.learners.policy_parts import PolicyConfig
+from roml_jax.types import Boundary, Learner, TaskEnv
 
 
 @dataclass(frozen=True)
@@ -48,13 +33,6 @@ class PPOConfig:
         check_at_least(self, 0, "warmup_frames")
 
 
-class PPOState(NamedTuple):
-    """State of the memory-less learner."""
-
-    policy: PolicyState
-    frames: Float[Array, ""]  # environment steps so far
-
-
 def ppo(env: TaskEnv, config: PPOConfig = PPOConfig()) -> Learner:
     """Memory-less PPO: a policy that cannot tell one task from another but by what it sees.
 
@@ -70,39 +48,11 @@ def ppo(env: TaskEnv, config: PPOConfig = PPOConfig()) -> Learner:
 
     Reference: Schulman et al. (2017); the body of CeSoR and PAIRED in Section 6.
     """
-    frames = check_sizes(env, config.num_tasks, config.policy)
-    network = make_network(env, config.policy)
-    obs_size = config.boundary.observation_size(env)
-
-    def act(
-        params: PolicyParams, carry: Any, obs: Array, key: PRNGKey, deterministic: bool
-    ) -> tuple[Array, Array]:
-        belief = jnp.zeros((obs.shape[0], 0))
-        del carry
-        return act_on(network, params, config.policy, obs, belief, key, deterministic), belief
-
-    def observe(params: PolicyParams, carry: tuple, transition: Transition) -> tuple:
-        del params, transition
-        return carry
-
-    agent = Agent(lambda n: (), act, observe, partial(to_env_action, config.policy))
-
-    def init(key: PRNGKey) -> PPOState:
-        return PPOState(init_policy(key, network, config.policy, obs_size, 0), jnp.zeros(()))
-
-    def collect(key: PRNGKey, state: PPOState, tasks: Array) -> tuple[PPOState, Rollout, Array]:
-        data = rollout(key, env, agent, state.policy.params, tasks, boundary=config.boundary)
-        return state._replace(frames=state.frames + frames), data, rollout_returns(data)
-
-    def update(
-        key: PRNGKey, state: PPOState, data: Rollout, mask: Array
-    ) -> tuple[PPOState, Metrics]:
-        blind = jnp.zeros((data.reward.shape[0] + 1, data.reward.shape[1], 0))
-        args = (network, config.policy, state.policy, data, blind, mask)
-        new_policy, metrics = improve_policy(key, *args)
-        policy = after_warmup(state.frames >= config.warmup_frames, new_policy, state.policy)
-        return state._replace(policy=policy), metrics
-
-    return Learner(
-        init, collect, update, agent, lambda s: s.policy.params, config.num_tasks, frames
+    return on_policy(
+        env,
+        blank(),
+        config.policy,
+        num_tasks=config.num_tasks,
+        warmup_frames=config.warmup_frames,
+        boundary=config.boundary,
     )

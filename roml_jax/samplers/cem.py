@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -11,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from roml_jax.quantiles import weighted_quantile
-from roml_jax.risk import Alpha, check_alpha
-from roml_jax.samplers._info import summarize
-from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
+from roml_jax.risk import check_alpha
+from roml_jax.samplers._mixture import check_nu, draw_mixture, random_plan, whole
+from roml_jax.types import Alpha, Draw, Family, Metrics, PRNGKey, TaskSampler
 
 Quantile: TypeAlias = Literal["population", "plain"]
 
@@ -29,14 +28,10 @@ class Pending(NamedTuple):
 
 
 class CEMState(NamedTuple):
-    """``phi``, the batch under way, and the record of the last finished batch."""
+    """Where the distribution stands, and the batch under way."""
 
     phi: Float[Array, " P"]  # float32, parameter of the sample distribution
     pending: Pending | None  # None if every training step is one CEM batch
-    updates: Int[Array, ""]  # int32, how often phi was fitted
-    selected: Int[Array, ""]  # int32, tasks in the last fit
-    q_alpha: Float[Array, ""]  # float32, reference quantile; NaN before the first batch
-    q_beta: Float[Array, ""]  # float32, sample quantile; NaN before the first batch
 
 
 def cem(
@@ -72,11 +67,11 @@ def cem(
     Returns:
       A ``TaskSampler``. The batch is complete, and ``phi`` fitted, inside the ``update``
       that brings its last returns. Returns that are not finite take no part; a fit that
-      is empty or not finite leaves ``phi`` as it is. Besides "phi", "sample_mean",
-      "reference_mean" and "reference_cvar", which speak of the current step, info holds
-      "updated" (whether this step fitted ``phi``), and of the last complete batch
-      "selected", "q_alpha" and "q_beta" (0, NaN and NaN before the first). ``sample`` and
-      ``update`` raise a ValueError, when traced, if n does not divide ``batch``.
+      is empty or not finite leaves ``phi`` as it is. Info holds "updated" (whether this step
+      fitted ``phi``) and, of the batch that this step completed, "selected", the number of
+      tasks that were fitted to, and the quantiles "q_alpha" and "q_beta"; 0, NaN and NaN in
+      steps that complete none. ``sample`` and ``update`` raise a ValueError, when traced, if n
+      does not divide ``batch``.
 
     Raises:
       ValueError: an argument is out of range.
@@ -88,10 +83,9 @@ def cem(
     """
     _check(alpha, beta, nu, batch, soft_update, quantile)
 
-    def init() -> CEMState:
-        zero, nan = jnp.zeros((), jnp.int32), jnp.full((), jnp.nan, jnp.float32)
+    def init(key: PRNGKey) -> CEMState:
         pending = None if batch is None else _empty_batch(batch, nu, len(family.names))
-        return CEMState(family.phi0, pending, zero, zero, nan, nan)
+        return CEMState(jnp.asarray(family.phi0), pending)
 
     def sample(key: PRNGKey, state: CEMState, n: int) -> Draw:
         key_plan, key_draw = jax.random.split(key)
@@ -118,38 +112,15 @@ def cem(
         )
         phi, sound = _refit(family, state.phi, tasks, jnp.where(mask, weights, 0), soft_update)
         updated = full & sound
-        new = CEMState(
-            phi=jnp.where(updated, phi, state.phi),
-            pending=pending,
-            updates=state.updates + updated,
-            selected=jnp.where(full, mask.sum(dtype=jnp.int32), state.selected),
-            q_alpha=jnp.where(full, q_alpha.astype(jnp.float32), state.q_alpha),
-            q_beta=jnp.where(full, q_beta.astype(jnp.float32), state.q_beta),
-        )
-        record = {name: getattr(new, name) for name in ("selected", "q_alpha", "q_beta")}
-        step = summarize(new.phi, draw, returns, draw.weights, alpha)
-        return new, {**step, **record, "updated": updated}
+        info = {
+            "updated": updated,
+            "selected": jnp.where(full, mask.sum(dtype=jnp.int32), 0),
+            "q_alpha": jnp.where(full, q_alpha.astype(jnp.float32), jnp.nan),
+            "q_beta": jnp.where(full, q_beta.astype(jnp.float32), jnp.nan),
+        }
+        return CEMState(jnp.where(updated, phi, state.phi), pending), info
 
-    return TaskSampler(init, sample, update)
-
-
-def importance_weights(
-    family: Family, tasks: Float[Array, "n D"], phi: Float[Array, " P"]
-) -> Float[Array, " n"]:
-    """How much more likely tasks are in the original distribution than in ``D_phi``.
-
-    Args:
-      family: the task distribution.
-      tasks: ``[n, D]``.
-      phi: ``[P]``, the distribution they were drawn from.
-
-    Returns:
-      ``[n]``, ``D_phi0(z) / D_phi(z)``, positive.
-
-    Reference:
-      Greenberg et al. (2023), Alg. 2 line 11.
-    """
-    return jnp.exp(family.log_prob(tasks, family.phi0) - family.log_prob(tasks, phi))
+    return TaskSampler(init, sample, update, lambda state: state.phi)
 
 
 def select_tail(
@@ -198,39 +169,10 @@ def select_tail(
 
     below = valid & (returns < threshold)
     ties = valid & (returns == threshold)
-    missing = _whole(beta * returns.size) - below.sum()
+    missing = whole(beta * returns.size) - below.sum()
     lots = jnp.where(ties, jax.random.uniform(key, returns.shape), jnp.inf)
     rank = jnp.argsort(jnp.argsort(lots))  # place of every task in the draw of lots
     return below | (ties & (rank < missing)), q_alpha, q_beta
-
-
-def random_plan(key: PRNGKey, n: int, nu: float) -> Bool[Array, "{n}"]:
-    """Marks ``floor(nu * n)`` of n positions, chosen at random, as reference draws."""
-    return jax.random.permutation(key, n) < _whole(nu * n)
-
-
-def draw_mixture(
-    key: PRNGKey, family: Family, phi: Float[Array, " P"], is_reference: Bool[Array, " n"]
-) -> Draw:
-    """Draws tasks from ``D_phi0`` where ``is_reference``, else from ``D_phi``.
-
-    Args:
-      key: for the draws.
-      family: the task distribution.
-      phi: ``[P]``, the sample distribution.
-      is_reference: ``bool[n]``.
-
-    Returns:
-      A ``Draw`` of n tasks; the weights of reference draws are exactly 1.
-
-    Reference:
-      Greenberg et al. (2023), Alg. 2 lines 5-6 and 10-12.
-    """
-    keys = jax.random.split(key, is_reference.size)
-    sources = jnp.where(is_reference[:, None], family.phi0[None], phi[None])
-    tasks = jax.vmap(lambda k, source: family.sample(k, source, 1)[0])(keys, sources)
-    weights = jnp.where(is_reference, 1, importance_weights(family, tasks, phi))
-    return Draw(tasks, weights, is_reference)
 
 
 def _refit(
@@ -263,7 +205,7 @@ def _append(
 
 def _empty_batch(batch: int, nu: float, dim: int) -> Pending:
     """Nothing pending; the reference draws are spread evenly, since there is no key."""
-    marks = np.arange(batch + 1) * _whole(nu * batch) // batch
+    marks = np.arange(batch + 1) * whole(nu * batch) // batch
     return Pending(
         tasks=jnp.zeros((batch, dim), jnp.float32),
         weights=jnp.ones(batch, jnp.float32),
@@ -271,11 +213,6 @@ def _empty_batch(batch: int, nu: float, dim: int) -> Pending:
         plan=jnp.asarray(np.diff(marks) > 0),
         count=jnp.zeros((), jnp.int32),
     )
-
-
-def _whole(x: float) -> int:
-    """``floor(x)``, with products such as ``0.29 * 100`` taken for the integers they mean."""
-    return math.floor(round(x, 9))
 
 
 def _check_step(n: int, batch: int) -> None:
@@ -297,8 +234,7 @@ def _check(
     check_alpha(alpha)
     if not 0 < beta < 1:
         raise ValueError(f"beta={beta} is the selected fraction of a batch: choose it in (0, 1).")
-    if not 0 <= nu < 1:
-        raise ValueError(f"nu={nu} is the fraction of reference draws: choose it in [0, 1).")
+    check_nu(nu)
     if not 0 <= soft_update < 1:
         raise ValueError(f"soft_update={soft_update} is the kept part of phi: choose it in [0, 1).")
     if batch is not None and batch < 1:

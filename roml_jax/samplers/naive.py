@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from roml_jax.risk import Alpha, tail_size
-from roml_jax.samplers._info import summarize
-from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
+from roml_jax.risk import tail_size
+from roml_jax.types import Alpha, Draw, Family, Metrics, PRNGKey, TaskSampler
 
 
 class NaiveState(NamedTuple):
@@ -34,9 +33,9 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
         the step that completes the pool keeps what fits.
 
     Returns:
-      A ``TaskSampler`` whose weights are all 1. Tasks with a NaN return are remembered
-      last. Once the pool is full, the draws say nothing about ``D_phi0``, and
-      "reference_mean" and "reference_cvar" are NaN.
+      A ``TaskSampler`` without info. Tasks with a NaN return are remembered last. The first
+      tasks are reference draws of weight 1; once the pool is full, the draws say nothing about
+      ``D_phi0``, and their weights are 0.
 
     Raises:
       ValueError: an argument is out of range.
@@ -48,7 +47,7 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
     """
     size = tail_size(pool, alpha)
 
-    def init() -> NaiveState:
+    def init(key: PRNGKey) -> NaiveState:
         tasks = jnp.zeros((pool, len(family.names)), jnp.float32)
         return NaiveState(tasks, jnp.zeros(pool, jnp.float32), jnp.zeros((), jnp.int32))
 
@@ -57,8 +56,9 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
         worst = jnp.argsort(state.returns)  # the first ``size`` of them
         picked = state.tasks[worst[jax.random.randint(key_pick, (n,), 0, size)]]
         full = state.count >= pool
-        tasks = jnp.where(full, picked, family.sample(key_task, family.phi0, n))
-        return Draw(tasks, jnp.ones(n, jnp.float32), jnp.broadcast_to(~full, (n,)))
+        tasks = jnp.where(full, picked, family.sample(key_task, jnp.asarray(family.phi0), n))
+        is_reference = jnp.broadcast_to(~full, (n,))
+        return Draw(tasks, is_reference.astype(jnp.float32), is_reference)
 
     def update(
         key: PRNGKey, state: NaiveState, draw: Draw, returns: Float[Array, " n"]
@@ -70,7 +70,6 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
             returns=state.returns.at[slots].set(returns.astype(jnp.float32), mode="drop"),
             count=jnp.minimum(state.count + n, pool),
         )
-        weights = draw.is_reference.astype(returns.dtype)
-        return new, summarize(family.phi0, draw, returns, weights, alpha)
+        return new, {}
 
-    return TaskSampler(init, sample, update)
+    return TaskSampler(init, sample, update, lambda state: jnp.asarray(family.phi0))

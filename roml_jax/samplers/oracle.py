@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roml_jax.risk import Alpha, check_alpha
-from roml_jax.samplers._info import summarize
-from roml_jax.samplers.cem import draw_mixture, random_plan
+from roml_jax.samplers._mixture import check_nu, draw_mixture, random_plan
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
 
 
@@ -21,7 +19,6 @@ def oracle(
     phi: Sequence[float] | np.ndarray | Float[Array, " P"],
     *,
     nu: float = 0.0,
-    alpha: Alpha = 1.0,
 ) -> TaskSampler:
     """A sampler that draws from ``D_phi`` with a ``phi`` given once and for all.
 
@@ -30,10 +27,9 @@ def oracle(
       phi: ``[P]``, where the hard tail is known to be.
       nu: in [0, 1); ``floor(nu * n)`` of n tasks, at random positions, come from
         ``D_phi0``.
-      alpha: fraction of worst tasks in the reported CVaR, in (0, 1].
 
     Returns:
-      A ``TaskSampler`` with an empty state, and exact importance weights.
+      A ``TaskSampler`` with an empty state, no info, and exact importance weights.
 
     Raises:
       ValueError: an argument is out of range, or ``phi`` has the wrong length.
@@ -41,26 +37,24 @@ def oracle(
     Differs from the original code's oracle for Beta tasks, which draws uniformly from the
     top ``2 * (1 - phi)`` of every component.
     """
-    check_alpha(alpha)
-    if not 0 <= nu < 1:
-        raise ValueError(f"nu={nu} is the fraction of reference draws: choose it in [0, 1).")
-    target = jnp.asarray(phi, jnp.float32)
+    check_nu(nu)
+    target = np.asarray(phi, np.float32)
     if target.shape != family.phi0.shape:
         raise ValueError(
             f"phi has shape {target.shape}: give {len(family.phi_names)} numbers, for "
             f"{', '.join(family.phi_names)}."
         )
 
-    def init() -> tuple[()]:
+    def init(key: PRNGKey) -> tuple[()]:
         return ()
 
     def sample(key: PRNGKey, state: Any, n: int) -> Draw:
         key_plan, key_draw = jax.random.split(key)
-        return draw_mixture(key_draw, family, target, random_plan(key_plan, n, nu))
+        return draw_mixture(key_draw, family, jnp.asarray(target), random_plan(key_plan, n, nu))
 
     def update(
         key: PRNGKey, state: Any, draw: Draw, returns: Float[Array, " n"]
     ) -> tuple[Any, Metrics]:
-        return state, summarize(target, draw, returns, draw.weights, alpha)
+        return state, {}
 
-    return TaskSampler(init, sample, update)
+    return TaskSampler(init, sample, update, lambda state: jnp.asarray(target))

@@ -179,9 +179,9 @@ def test_unselected_tasks_do_not_matter(average):
     tasks = sample_tasks(jax.random.key(1), SINE, 6)
     _, batch, returns = jax.jit(learner.collect)(collect_key, state, tasks)
     mask = jnp.array([True, False, False, True, False, False])
-    new, metrics = update(key, state, batch, mask)
+    new, metrics = update(key, state, batch, mask.astype(jnp.float32))
     other = jax.tree.map(lambda x: jnp.where(mask[:, None], x, 3.0), batch)
-    same, _ = update(key, state, other, mask)
+    same, _ = update(key, state, other, mask.astype(jnp.float32))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, new.params, same.params))
     assert not jax.tree.all(jax.tree.map(jnp.array_equal, new.params, state.params))
     total = -(returns[0] + returns[3])
@@ -194,7 +194,7 @@ def test_the_outer_step_is_adam(learner):
     state = learner.init(key)
     tasks = sample_tasks(jax.random.key(1), SINE, 20)
     _, batch, _ = learner.collect(collect_key, state, tasks)
-    new, metrics = learner.update(key, state, batch, jnp.ones(20, bool))
+    new, metrics = learner.update(key, state, batch, jnp.ones(20))
     adapt = make_adapt(learner.agent.loss, optax.sgd(0.01))
     mean = lambda p: adapted_losses(learner.agent.loss, adapt, p, *batch, 1).mean()  # noqa: E731
     grads = jax.jit(jax.grad(mean))(state.params)
@@ -236,10 +236,9 @@ def test_the_cem_updates_every_tenth_step(learner):
     state, metrics = jax.lax.scan(lambda s, _: step(s), state, None, length=30)
     assert metrics["updated"].tolist() == ([False] * 9 + [True]) * 3
     assert (metrics["phi"][:9] == 0.5).all() and (metrics["phi"][9] != 0.5).all()
-    assert state.sampler.updates == 3
     assert metrics["phi"][-1, 0] > 0.7  # amplitude, the first thing that matters
     # Strictly below the 0.2 quantile of 200, or filled up to 40.
-    assert (metrics["selected"][9:] >= 40).all()
+    assert (metrics["selected"][9::10] >= 40).all()
 
 
 def test_one_program_for_all_steps(count_traces):

@@ -8,19 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from roml_jax.learners.policy import (
-    PolicyConfig,
-    improve_policy,
-    init_policy,
-    make_network,
-    make_optimizer,
-    minibatch_indices,
-)
+from roml_jax.learners.policy import policy
+from roml_jax.learners.policy_parts import PolicyConfig, make_network, make_optimizer
+from roml_jax.learners.policy_update import minibatch_indices
 from roml_jax.learners.ppo import PPOConfig, ppo
 from roml_jax.losses import normalize_advantages, policy_loss, value_loss, weighted_mean
 from roml_jax.networks import PolicyOutput
 from roml_jax.normalize import Moments
-from roml_jax.rollout import Boundary, Rollout, next_obs, seen_obs
+from roml_jax.rollout import Rollout, next_obs, seen_obs
+from roml_jax.types import Boundary
 from tests.probes import Echo, Probe
 
 ONES = jnp.ones(4)
@@ -181,13 +177,15 @@ def make_case(discrete, seed=0, terminations=True):
         info={},
         tasks=normal(B, 1),
         carry=(),
+        start_unseen=np.arange(K) > 0,
     )
     return jax.tree.map(jnp.asarray, data), jnp.asarray(normal(T + 1, B, M))
 
 
 def make_update(config, discrete):
-    network = make_network(Probe("match") if discrete else Echo(), config)
-    state = init_policy(jax.random.key(1), network, config, O, M)
+    env = Probe("match") if discrete else Echo()
+    network, actor = make_network(env, config), policy(env, config, O, M)
+    state = actor.init(jax.random.key(1))
     # Moments that have seen something, so that old and new ones matter.
     moments = Moments(jnp.full(O, 0.5), jnp.full(O, 4.0), jnp.float32(20.0))
     params = state.params._replace(obs_moments=moments)
@@ -196,9 +194,9 @@ def make_update(config, discrete):
     )
 
     def update(data, belief, mask, key=0):
-        return improve_policy(
-            jax.random.key(key), network, config, state, data, belief, jnp.asarray(mask)
-        )
+        weights = jnp.asarray(mask, jnp.float32)
+        new, _, metrics = actor.improve(jax.random.key(key), state, data, belief, weights)
+        return new, metrics
 
     return network, state, update
 
@@ -362,7 +360,7 @@ def test_update_is_the_restatement(name, discrete):
     assert_same(metrics, want_metrics, rtol=1e-4, atol=1e-5)
     for got, want in zip(new.params[1:], moments, strict=True):
         assert_same(got[:2], want, rtol=1e-4)
-    assert new.updates == 1 and new.params.obs_moments.weight == 20 + T * B
+    assert new.params.obs_moments.weight == 20 + T * B
 
 
 def garbage(data, belief):
@@ -428,16 +426,16 @@ def test_sampled_and_most_likely_actions(kind):
     params = learner.params(learner.init(jax.random.key(0)))
     network = make_network(env, config.policy)
     bias = jnp.array([0.0, 1.0]) if kind == "match" else jnp.array([0.7])
-    head = params.network["params"]["actor_head"]
+    head = params.policy.network["params"]["actor_head"]
     head["bias"] = bias
     n = 4000
     obs = jnp.ones((n, 2))
     out = network.apply(
-        params.network, obs * 1.0 / jnp.sqrt(1 + 1e-8), jnp.zeros((n, 0)), method="policy"
+        params.policy.network, obs * 1.0 / jnp.sqrt(1 + 1e-8), jnp.zeros((n, 0)), method="policy"
     )
     act = jax.jit(learner.agent.act, static_argnums=4)
-    greedy, _ = act(params, (), obs, jax.random.key(1), True)
-    sample, extras = act(params, (), obs, jax.random.key(1), False)
+    greedy, _ = act(params, jnp.zeros(n), obs, jax.random.key(1), True)
+    sample, extras = act(params, jnp.zeros(n), obs, jax.random.key(1), False)
     assert extras.shape == (n, 0)
     if kind == "match":
         assert (greedy == 1).all() and sample.dtype == jnp.int32
@@ -473,17 +471,17 @@ def test_warmup_keeps_the_policy():
     for i in range(3):
         before, keys = state.policy, jax.random.split(jax.random.key(i))
         state, data, _ = collect(keys[0], state, jnp.zeros((4, 1)))
-        state, _ = update(keys[1], state, data, jnp.ones(4, bool))
+        state, _ = update(keys[1], state, data, jnp.ones(4))
         same = jax.tree.map(jnp.array_equal, before.params.network, state.policy.params.network)
         assert all(jax.tree.leaves(same)) == (i < 2)
-        assert state.policy.updates == (i == 2) and state.frames == 8 * (i + 1)
+        assert state.frames == 8 * (i + 1)
         # The environment's wrapper scales rewards from the first step on (section 1.4).
         assert state.policy.reward_moments.weight > 8 * (i + 1)
 
 
 def test_wrong_values():
     env = Probe("match")
-    with pytest.raises(ValueError, match=r"one of 1, 2, 4, 8 …; got 3"):
+    with pytest.raises(ValueError, match=r"one of 1, 2, 4, 8; got 3"):
         ppo(env, PPOConfig(4, policy=dataclasses.replace(SMALL, minibatches=3)))
     with pytest.raises(ValueError, match="num_tasks must be at least 1; got 0"):
         ppo(env, PPOConfig(0))

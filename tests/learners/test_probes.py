@@ -7,12 +7,13 @@ import pytest
 
 from roml_jax import methods
 from roml_jax.evaluate import evaluate
-from roml_jax.learners.belief import BeliefConfig
-from roml_jax.learners.policy import PolicyConfig, make_network, policy_inputs
+from roml_jax.learners.memory import BeliefConfig
+from roml_jax.learners.policy_parts import PolicyConfig, make_network, policy_inputs
 from roml_jax.learners.ppo import PPOConfig, ppo
 from roml_jax.learners.varibad import VariBADConfig, varibad
-from roml_jax.rollout import Boundary, rollout
+from roml_jax.rollout import rollout
 from roml_jax.train import make_train
+from roml_jax.types import Boundary
 from tests.probes import Probe
 
 BOUNDARY = Boundary("start")  # the start is what these problems are about
@@ -94,9 +95,8 @@ def test_choice_by_observation():
     state, returns = train(learner, env, 60)
     assert returns[-10:].mean() > 0.9  # while sampling; 0.5 at random
     result = evaluate(
-        jax.random.key(9), env, learner.agent, learner.params(state), jnp.zeros((64, 1)),
-        boundary=BOUNDARY,
-    )  # fmt: skip
+        jax.random.key(9), env, learner.agent, learner.params(state), jnp.zeros((64, 1))
+    )
     assert result.returns.min() == 1
 
 
@@ -106,9 +106,8 @@ def test_real_action_follows_the_observation():
     learner = ppo(env, config)
     state, _ = train(learner, env, 150)
     result = evaluate(
-        jax.random.key(9), env, learner.agent, learner.params(state), jnp.zeros((64, 1)),
-        boundary=BOUNDARY,
-    )  # fmt: skip
+        jax.random.key(9), env, learner.agent, learner.params(state), jnp.zeros((64, 1))
+    )
     assert result.returns.mean() > -0.05  # 0 at best, -1 for the best constant
 
 
@@ -120,7 +119,7 @@ def arm_scores(learner, state):
     tasks = jnp.tile(jnp.array([[0.0], [1.0]]), (8, 1))
     data = rollout(
         jax.random.key(9), ARMS, learner.agent, learner.params(state), tasks,
-        deterministic=True, boundary=BOUNDARY,
+        deterministic=True,
     )  # fmt: skip
     return data.reward.reshape(2, 5, 16)[:, :4].mean(axis=-1)
 

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from roml_jax.learners.belief import BeliefConfig
-from roml_jax.learners.policy import PolicyConfig
-from roml_jax.learners.varibad import VariBADConfig, encoder_action, make_model, varibad
-from roml_jax.rollout import Boundary, next_obs
+from roml_jax.learners.memory import BeliefConfig
+from roml_jax.learners.memory.base import remembered_action
+from roml_jax.learners.memory.elbo import make_model
+from roml_jax.learners.policy_parts import PolicyConfig
+from roml_jax.learners.varibad import VariBADConfig, varibad
+from roml_jax.rollout import next_obs
+from roml_jax.types import Boundary
 from tests.probes import Echo, Probe
 
 ENV = Echo()
@@ -55,16 +58,16 @@ def test_acting_step_by_step_believes_what_the_stored_sequence_says(observation,
     )
     _, state, [(data, _)] = collected(config)
     model = make_model(config.belief, 5, 2)
-    stored = jax.tree.map(lambda x: x[:3], state.buffer.data)
+    stored = jax.tree.map(lambda x: x[:3], state.memory.buffer.data)
     after = jax.vmap(next_obs)(stored.obs)
     sequence = [jnp.swapaxes(x, 0, 1) for x in (stored.action, stored.reward, after, stored.valid)]
-    belief = jax.jit(model.encoder.apply)(state.belief.params["encoder"], *sequence).vector()
+    belief = jax.jit(model.encoder.apply)(state.memory.belief.params["encoder"], *sequence).vector()
     assert belief.shape == (13, 3, 4)
     np.testing.assert_allclose(data.extras, belief[:-1], rtol=1e-4, atol=1e-5)
-    last = model.encoder.apply(state.belief.params["encoder"], data.carry, method="belief")
+    last = model.encoder.apply(state.memory.belief.params["encoder"], data.carry, method="belief")
     np.testing.assert_allclose(last.vector(), belief[-1], rtol=1e-4, atol=1e-5)
     # It starts at the learned prior, and is kept where an episode ends or is padded.
-    bias = state.belief.params["encoder"]["params"]["heads"]["bias"]
+    bias = state.memory.belief.params["encoder"]["params"]["heads"]["bias"]
     np.testing.assert_allclose(data.extras[0], jnp.tile(bias, (3, 1)), rtol=1e-6)
     np.testing.assert_array_equal(data.extras[2:5, 1], jnp.tile(data.extras[2, 1], (3, 1)))
     assert (jnp.abs(data.extras[4:] - bias[None, None]).max(axis=-1) > 1e-4).all()
@@ -76,7 +79,7 @@ def test_acting_step_by_step_believes_what_the_stored_sequence_says(observation,
 
 def test_buffer_holds_what_was_collected():
     _, state, [first, second, third] = collected(CONFIG, steps=3)
-    buffer = state.buffer
+    buffer = state.memory.buffer
     assert buffer.size == 6 and buffer.next == 3  # capacity 7 is two blocks of 3
     for slots, (data, returns) in ((slice(0, 3), third), (slice(3, 6), second)):
         got = jax.tree.map(lambda x: x[slots], buffer.data)  # noqa: B023
@@ -100,32 +103,32 @@ def test_warmup_and_both_halves_of_the_update():
         keys = jax.random.split(jax.random.key(i))
         state, data, _ = collect(keys[0], state, TASKS)
         before = state
-        state, metrics = update(keys[1], state, data, jnp.array([True, False, True]))
-        for part in (lambda s: s.policy.params.network, lambda s: s.belief.params):
+        state, metrics = update(keys[1], state, data, jnp.array([1.0, 0.0, 1.0]))
+        for part in (lambda s: s.policy.params.network, lambda s: s.memory.belief.params):
             same = jax.tree.map(jnp.array_equal, part(before), part(state))
             assert all(jax.tree.leaves(same)) == (i == 0)
-        assert state.frames == 36 * (i + 1) and state.policy.updates == i
-        jax.tree.map(np.testing.assert_array_equal, before.buffer, state.buffer)
+        assert state.frames == 36 * (i + 1)
+        jax.tree.map(np.testing.assert_array_equal, before.memory.buffer, state.memory.buffer)
         assert all(np.isfinite(v) for v in metrics.values())
         assert {"policy_loss", "value_loss", "entropy", "kl", "reward_error"} <= metrics.keys()
     # The belief learns from all tasks, the policy from the selected ones.
-    other = update(jax.random.key(99), before, data, jnp.array([True, False, False]))[0]
-    again = update(jax.random.key(99), before, data, jnp.ones(3, bool))[0]
-    jax.tree.map(np.testing.assert_array_equal, other.belief, again.belief)
+    other = update(jax.random.key(99), before, data, jnp.array([1.0, 0.0, 0.0]))[0]
+    again = update(jax.random.key(99), before, data, jnp.ones(3))[0]
+    jax.tree.map(np.testing.assert_array_equal, other.memory.belief, again.memory.belief)
     network = [s.policy.params.network for s in (other, again)]
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), *network)
     assert max(jax.tree.leaves(moved)) > 1e-5
-    encoder = learner.params(state).encoder
-    jax.tree.map(np.testing.assert_array_equal, encoder, state.belief.params["encoder"])
+    encoder = learner.params(state).memory
+    jax.tree.map(np.testing.assert_array_equal, encoder, state.memory.belief.params["encoder"])
 
 
 def test_an_index_is_one_float():
     index = jnp.array([[0, 3]], jnp.int32)
-    got = encoder_action(Probe("arms"), index)
+    got = remembered_action(Probe("arms"), index)
     assert got.shape == (1, 2, 1) and got.dtype == jnp.float32
     np.testing.assert_array_equal(got[..., 0], index)
     real = jnp.ones((2, 3, 2))
-    assert encoder_action(ENV, real) is real
+    assert remembered_action(ENV, real) is real
 
 
 @pytest.mark.parametrize("changes", [{"buffer_size": 2}, {"buffer_size": 4, "batch_size": 4}])

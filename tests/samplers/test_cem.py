@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from roml_jax import families
+from roml_jax import families, risk
 from roml_jax.samplers import Draw, cem, importance_weights, select_tail
 
 EXPONENTIAL = families.exponential(0.1)
@@ -13,7 +13,11 @@ EXPONENTIAL = families.exponential(0.1)
 def jitted(sampler, n):
     """The sampler with both functions compiled, for n tasks a step."""
     sample = jax.jit(sampler.sample, static_argnums=2)
-    return sampler.init(), lambda key, state: sample(key, state, n), jax.jit(sampler.update)
+    return (
+        sampler.init(jax.random.key(0)),
+        lambda key, state: sample(key, state, n),
+        jax.jit(sampler.update),
+    )
 
 
 def np_quantile(x, q, w, population=False):
@@ -164,8 +168,8 @@ def test_algorithm_2_side_by_side(name, nu):
         state, info = update(jax.random.key(2 * i + 1), state, draw, jnp.asarray(returns))
         np.testing.assert_allclose(state.phi, [phi], rtol=2e-3, err_msg=f"iteration {i}")
         phi = float(state.phi[0])  # the same next draws for both
-        np.testing.assert_array_equal(info["phi"], state.phi)
-    assert state.updates == 25 and phi > 1.6 * float(family.phi0[0])
+        assert info["updated"]
+    assert phi > 1.6 * float(family.phi0[0])
 
 
 def test_algorithm_3_side_by_side_and_with_a_known_level():
@@ -204,11 +208,14 @@ def test_settles_at_the_true_tail():
         def step(state, key):
             key_sample, key_update = jax.random.split(key)
             draw = sampler.sample(key_sample, state, 1000)
-            return sampler.update(key_update, state, draw, -draw.tasks[:, 0])
+            returns = -draw.tasks[:, 0]
+            state, info = sampler.update(key_update, state, draw, returns)
+            return state, info | risk.summarize(draw, returns, 0.05) | {"phi": state.phi}
 
-        return jax.lax.scan(step, sampler.init(), jax.random.split(key, 80))
+        first, key = jax.random.split(key)
+        return jax.lax.scan(step, sampler.init(first), jax.random.split(key, 80))
 
-    state, info = run(jax.random.key(0))
+    _, info = run(jax.random.key(0))
     tail_mean = 0.1 * (1 + np.log(20))  # of an exponential beyond its 95 % quantile
     late = {name: np.asarray(x)[20:].mean(axis=0) for name, x in info.items()}
     np.testing.assert_allclose(late["phi"], [tail_mean], rtol=0.03)
@@ -216,7 +223,7 @@ def test_settles_at_the_true_tail():
     np.testing.assert_allclose(late["reference_mean"], -0.1, rtol=0.03)
     np.testing.assert_allclose(late["reference_cvar"], -tail_mean, rtol=0.03)
     np.testing.assert_allclose(late["sample_mean"], -tail_mean, rtol=0.03)
-    assert state.updates == 80 and info["updated"].all()
+    assert info["updated"].all()
 
 
 def test_original_code_side_by_side():
@@ -252,23 +259,27 @@ def test_original_code_side_by_side():
         np.testing.assert_allclose([info["q_alpha"], info["q_beta"]], [q_alpha, q_beta], rtol=1e-3)
         assert info["selected"] == chosen.sum() >= 26
         assert not np.array_equal(state.pending.plan, plan)
-    assert state.updates == 12
 
 
-def test_record_of_the_last_batch_is_kept_between_batches():
+def test_steps_that_complete_no_batch_say_nothing_of_it():
     state, sample, update = jitted(cem(EXPONENTIAL, alpha=0.1, batch=16), 8)
     seen = []
     for i in range(4):
         draw = sample(jax.random.key(2 * i), state)
         state, info = update(jax.random.key(2 * i + 1), state, draw, -draw.tasks[:, 0])
         seen.append((int(info["selected"]), float(info["q_beta"])))
-    assert seen[0][0] == 0 and np.isnan(seen[0][1])
-    assert seen[1] == seen[2] != seen[3] and seen[1][0] >= 3
+    for selected, quantile in seen[::2]:
+        assert selected == 0 and np.isnan(quantile)
+    for selected, quantile in seen[1::2]:
+        assert selected >= 3 and np.isfinite(quantile)
+    assert seen[1] != seen[3]
 
 
 @pytest.mark.parametrize(("batch", "nu", "count"), [(128, 0.2, 25), (100, 0.29, 29), (7, 0.0, 0)])
 def test_first_plan_is_spread_evenly(batch, nu, count):
-    plan = np.asarray(cem(EXPONENTIAL, alpha=0.1, nu=nu, batch=batch).init().pending.plan)
+    plan = np.asarray(
+        cem(EXPONENTIAL, alpha=0.1, nu=nu, batch=batch).init(jax.random.key(0)).pending.plan
+    )
     assert plan.sum() == count
     if count:
         assert np.diff(np.flatnonzero(plan)).max() <= np.ceil(batch / count)
@@ -299,7 +310,7 @@ def test_phi_is_kept_where_there_is_nothing_to_fit(batch):
     equal, nans = jnp.ones(8), jnp.full(8, jnp.nan)  # floor(0.1 * 8) = 0 ties are wanted
     for i, returns in enumerate((equal, nans)):
         new, info = update(jax.random.key(i), state, draw, returns)
-        assert new.phi == state.phi and not info["updated"] and new.updates == 0
+        assert new.phi == state.phi and not info["updated"]
         assert new.pending is None or new.pending.count == 0
     # A fit that is not finite is not used either.
     broken = draw._replace(tasks=draw.tasks.at[:].set(jnp.inf))
@@ -312,7 +323,7 @@ def test_state_keeps_its_structure_and_traces_once(count_traces, x64):
         sampler = cem(EXPONENTIAL, alpha=0.1, batch=batch)
         sample, update = count_traces(sampler.sample), count_traces(sampler.update)
         draw_fn, update_fn = jax.jit(sample, static_argnums=2), jax.jit(update)
-        state = sampler.init()
+        state = sampler.init(jax.random.key(0))
         for i in range(4):
             draw = draw_fn(jax.random.key(2 * i), state, 8)
             returns = -draw.tasks[:, 0]
@@ -339,7 +350,7 @@ def test_seeds_run_side_by_side():
             state, info = sampler.update(key_update, state, draw, -draw.tasks[:, 0])
             return (key, state), info
 
-        return jax.lax.scan(step, (key, sampler.init()), length=6)[0][1].phi
+        return jax.lax.scan(step, (key, sampler.init(jax.random.key(0))), length=6)[0][1].phi
 
     together = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3))
     alone = jax.jit(run)(jax.random.split(jax.random.key(0), 3)[1])
@@ -368,7 +379,7 @@ def test_wrong_values(changes, message):
 
 def test_steps_must_fill_the_batch():
     sampler = cem(EXPONENTIAL, alpha=0.05, batch=12)
-    state = sampler.init()
+    state = sampler.init(jax.random.key(0))
     with pytest.raises(ValueError, match=r"n=5 .* batch=12: one of \[1, 2, 3, 4, 6, 12\]"):
         sampler.sample(jax.random.key(0), state, 5)
     with pytest.raises(ValueError, match=r"n=24 .*batch=None"):

@@ -7,11 +7,12 @@ from typing import Any
 
 from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.body_env import BodyEnv
-from experiments.domains.mujoco.view import body_view
+from experiments.domains.mujoco.view import body_view, physics_words
 from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
-from experiments.spec.experiment import Experiment, MethodConfig
-from roml_jax.learners.ppo import PPOConfig
-from roml_jax.learners.varibad import VariBADConfig
+from experiments.spec.experiment import Experiment
+from roml_jax.learners import PolicyConfig, PPOConfig, RL2Config, VariBADConfig
+from roml_jax.learners.memory import RecurrentConfig
+from roml_jax.methods import BaselineConfig, CVaRMLConfig, NaiveConfig, OracleConfig, RoMLConfig
 
 _FRAMES_PER_TASK = 2 * 200  # of one training step: K episodes of H steps
 _WIDE_TASKS, _WIDE_STEPS = 1024, 600
@@ -50,7 +51,7 @@ _FRAMES = {
 _HARD = {"vel": (0.8,), "mass": (0.8,)}  # phi of the oracle: fast, and heavy
 
 
-def mujoco_presets() -> dict[str, Preset]:
+def presets() -> dict[str, Preset]:
     """The twelve families by name, then their wide variants."""
     usual = {name: _preset(name) for name in _PUBLISHED}
     return usual | {f"{name}-wide": _wide(preset) for name, preset in usual.items()}
@@ -62,20 +63,20 @@ def _preset(name: str) -> Preset:
     variation = name.removeprefix(f"{body}-")
     env, varibad = _BODIES[body](variation, _FRAMES[name])
     ten = variation.startswith("10d")
-    method = MethodConfig(
-        name="roml",
-        alpha=0.05,
-        beta=0.2,
-        nu=0.2,
-        batch=512 if ten else 128,
-        soft_update=0.5,
-        pool=100,
-        phi=_HARD.get(variation),
-    )
+    alpha = 0.05
+    methods: dict[str, Any] = {
+        "baseline": BaselineConfig(alpha),
+        "cvar-ml": CVaRMLConfig(alpha),
+        "roml": RoMLConfig(alpha, beta=0.2, nu=0.2, batch=512 if ten else 128, soft_update=0.5),
+        "naive": NaiveConfig(alpha, pool=100),
+        "oracle": OracleConfig(alpha, phi=_HARD.get(variation), nu=0.2),
+    }
     experiment = Experiment(
         env=env,
         learner=varibad,
-        method=method,
+        method=methods["roml"],
+        learner_name="varibad",
+        method_name="roml",
         frames=_FRAMES[name],
         validation_tasks=32,
         validation_every=25,
@@ -84,9 +85,20 @@ def _preset(name: str) -> Preset:
     learners: dict[str, Any] = {
         "varibad": varibad,
         "ppo": PPOConfig(num_tasks=varibad.num_tasks, policy=varibad.policy),
+        "rl2": _rl2(varibad.num_tasks, varibad.policy),
     }
     summary = f"MuJoCo: {', '.join(env.family.names) if not ten else 'ten factors'}"
-    return Preset(summary, experiment, learners, body_view(env), _published(name))
+    return Preset(
+        summary,
+        experiment,
+        learners,
+        methods,
+        body_view,
+        _published(name),
+        about=lambda env: {"engine": env.engine},
+        packages=("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),
+        plan=lambda env: {"physics": physics_words(env)},
+    )
 
 
 def _wide(preset: Preset) -> Preset:
@@ -103,16 +115,39 @@ def _wide(preset: Preset) -> Preset:
         base.learner.belief, updates=16, elbo_terms=50, decode_terms=50, truncation=50
     )
     varibad = dataclasses.replace(base.learner, num_tasks=_WIDE_TASKS, policy=policy, belief=belief)
+    roml = dataclasses.replace(preset.methods["roml"], batch=None)
     experiment = dataclasses.replace(
         base,
         learner=varibad,
-        method=dataclasses.replace(base.method, batch=None),
+        method=roml,
         frames=_WIDE_STEPS * _WIDE_TASKS * _FRAMES_PER_TASK,
         validation_tasks=1024,
         validation_every=10,
     )
-    learners = {"varibad": varibad, "ppo": PPOConfig(num_tasks=_WIDE_TASKS, policy=policy)}
-    return Preset("1,024 tasks a step, for accelerators", experiment, learners, preset.view)
+    learners = {
+        "varibad": varibad,
+        "ppo": PPOConfig(num_tasks=_WIDE_TASKS, policy=policy),
+        "rl2": _rl2(_WIDE_TASKS, policy),
+    }
+    return preset._replace(
+        summary="1,024 tasks a step, for accelerators",
+        experiment=experiment,
+        learners=learners,
+        methods=preset.methods | {"roml": roml},
+        published={},
+    )
+
+
+def _rl2(num_tasks: int, policy: PolicyConfig) -> RL2Config:
+    """Sizes of the recurrent baseline of VariBAD's authors, above the policy of VariBAD."""
+    minibatches = max(m for m in range(1, policy.minibatches + 1) if num_tasks % m == 0)
+    return RL2Config(
+        num_tasks=num_tasks,
+        policy=dataclasses.replace(
+            policy, latent_embedding=None, normalize_latent=False, minibatches=minibatches
+        ),
+        memory=RecurrentConfig(hidden_size=128, latent_size=128),
+    )
 
 
 def _published(name: str) -> dict[str, Published]:

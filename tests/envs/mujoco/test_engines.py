@@ -20,10 +20,10 @@ import pytest
 mujoco = pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium")
 
-from envs.mujoco import engine_mjx  # noqa: E402
-from envs.mujoco import physics as seam  # noqa: E402
+from envs.mujoco import engine_mjx, engines  # noqa: E402
+from envs.mujoco.engines import make_physics  # noqa: E402
 from envs.mujoco.models import load_model, model_path  # noqa: E402
-from envs.mujoco.physics import PhysicsState, make_physics  # noqa: E402
+from envs.mujoco.physics import PhysicsState, is_sound  # noqa: E402
 
 slow = pytest.mark.slow
 N, T, SKIP = 20, 50, 5  # worlds, control steps, physics steps in each
@@ -445,7 +445,7 @@ def test_a_broken_world_stays_alone(engine):
     got = follow("half_cheetah", engine, broken)
     others = np.setdiff1d(np.arange(N), [3, 7])
     equal(*(jax.tree.map(lambda x: x[:, others], states) for states in (got, clean)))
-    sound = jax.vmap(jax.vmap(seam.is_sound))(jax.tree.map(jnp.asarray, got))
+    sound = jax.vmap(jax.vmap(is_sound))(jax.tree.map(jnp.asarray, got))
     assert not sound[1:, [3, 7]].any() and sound[:, others].all()
 
 
@@ -528,13 +528,13 @@ def test_auto_is_mujoco_on_a_cpu():
 )
 def test_auto_on_an_accelerator(monkeypatch, nvidia, warp, engine):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if nvidia else "tpu")
-    monkeypatch.setattr(seam, "is_nvidia", lambda: nvidia)
-    monkeypatch.setattr(seam, "find_spec", lambda name: name != "warp" or warp or None)
-    assert seam.resolve_engine("auto") == engine
+    monkeypatch.setattr(engines, "is_nvidia", lambda: nvidia)
+    monkeypatch.setattr(engines, "find_spec", lambda name: name != "warp" or warp or None)
+    assert engines.resolve_engine("auto") == engine
 
 
 def test_an_unknown_engine_is_refused():
-    resolve = inspect.unwrap(seam.resolve_engine)  # type checks of the tests come first
+    resolve = inspect.unwrap(engines.resolve_engine)  # type checks of the tests come first
     with pytest.raises(ValueError, match="auto, mjx, warp, mujoco"):
         resolve("isaac")
 
@@ -549,7 +549,7 @@ def test_an_unknown_engine_is_refused():
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, engine, missing, extra):
-    monkeypatch.setattr(seam, "find_spec", lambda name: None if name == missing else True)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == missing else True)
     with pytest.raises(ImportError, match=rf"{engine} needs {missing}: .*roml-jax\[{extra}\]"):
         make_physics("ant", engine, frame_skip=7)  # of this test alone, so that none is kept
 

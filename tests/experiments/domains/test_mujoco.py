@@ -13,11 +13,12 @@ import pytest
 pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium")
 
-from envs.mujoco import physics
+from envs.mujoco import engines
 from experiments import cli, evaluate, train
+from experiments.domains.mujoco import view
 from experiments.presets import PRESETS
-from experiments.spec.experiment import build, settings
-from experiments.training import report
+from experiments.spec.build import build
+from experiments.spec.experiment import settings
 from tests.experiments.conftest import TINY
 
 # Iterations, frames of each, iterations per update of phi, the first learning of the belief.
@@ -133,19 +134,19 @@ def test_evaluation_from_the_checkpoint_alone(finished, capsys):
 
 def test_the_engine_in_words():
     env = PRESETS["half-cheetah-vel"].experiment.env
-    words = report.physics_words(env)
+    words = view.physics_words(env)
     assert words == "MuJoCo in C (mujoco, chosen for this CPU), derived raw"
     env = dataclasses.replace(env, physics="mujoco", derived="original")
-    assert report.physics_words(env) == "MuJoCo in C (mujoco), derived original"
+    assert view.physics_words(env) == "MuJoCo in C (mujoco), derived original"
 
 
 def test_what_to_know_of_an_engine_on_a_gpu(monkeypatch):
     env = dataclasses.replace(PRESETS["ant-goal"].experiment.env, physics="mjx")
-    assert "warp" not in report.physics_words(env)
-    monkeypatch.setattr(report, "is_nvidia", lambda: True)
-    assert "pip install 'roml-jax[warp]'" in report.physics_words(env)
+    assert "warp" not in view.physics_words(env)
+    monkeypatch.setattr(view, "is_nvidia", lambda: True)
+    assert "pip install 'roml-jax[warp]'" in view.physics_words(env)
     monkeypatch.setattr(type(env), "engine", "warp")
-    assert "a minute or two" in report.physics_words(env)
+    assert "a minute or two" in view.physics_words(env)
 
 
 def test_errors_are_one_line(tmp_path, capsys, monkeypatch):
@@ -159,7 +160,7 @@ def test_errors_are_one_line(tmp_path, capsys, monkeypatch):
         assert cli.run(train.main, ["half-cheetah-vel", *arguments, *out]) == 2
         line = capsys.readouterr().err
         assert line.count("\n") == 1 and all(word in line for word in words), line
-    monkeypatch.setattr(physics, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
     assert cli.run(train.main, ["half-cheetah-vel", *TINY, *out]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "roml-jax[mujoco]" in line
@@ -171,14 +172,15 @@ def test_pictures_of_episodes(name, tmp_path):
     from experiments import style
 
     preset = PRESETS[name]
-    env, view = preset.experiment.env, preset.view
-    shape = (2, 31, len(view.tasks), env.observation_size + 1)
+    env = preset.experiment.env
+    seen = preset.view_of(env)
+    shape = (2, 31, len(seen.tasks), env.observation_size + 1)
     obs = np.random.default_rng(0).normal(size=shape).cumsum(axis=1)
-    figure = view.draw(view.tasks, obs, {}, True)
-    assert len(figure.axes) == 2 and len(figure.axes[0].lines) >= len(view.tasks)
+    figure = seen.draw(seen.tasks, obs, {})
+    assert len(figure.axes) == 2 and len(figure.axes[0].lines) >= len(seen.tasks)
     style.save(figure, tmp_path / "episodes.png")
-    assert np.isfinite(env.family.log_prob(jnp.asarray(view.tasks), env.family.phi0)).all()
-    assert len(view.ranges) > 4 and list(view.ranges) == sorted(view.ranges)
+    assert np.isfinite(env.family.log_prob(jnp.asarray(seen.tasks), env.family.phi0)).all()
+    assert len(seen.ranges) > 4 and list(seen.ranges) == sorted(seen.ranges)
 
 
 @pytest.mark.slow

@@ -10,8 +10,10 @@ import pytest
 
 from experiments import cli, evaluate, train
 from experiments.presets import PRESETS
-from experiments.spec.experiment import UserError, settings
-from experiments.training import device
+from experiments.spec.errors import UserError
+from experiments.spec.experiment import settings
+from experiments.training import trainer
+from roml_jax.methods import METHODS
 
 WRONG = {
     "kazad-dum": ["kazad-dum", "did you mean khazad-dum", "khazad-dum-paper"],
@@ -53,7 +55,7 @@ def no_compiling(monkeypatch):
     def refuse(*args):
         raise AssertionError("compiled")
 
-    monkeypatch.setattr(train, "compile_functions", refuse)
+    monkeypatch.setattr(trainer, "compile_functions", refuse)
 
 
 def one_line(capsys) -> str:
@@ -112,11 +114,18 @@ def test_without_arguments_it_is_the_preset():
     assert command.experiment == PRESETS["khazad-dum"].experiment
 
 
+def choices(env):
+    """Every learner of a preset under its own method, and every method on its own learner."""
+    preset = PRESETS[env]
+    pairs = [(learner, preset.default_method) for learner in preset.learner_names()]
+    return pairs + [(preset.default_learner, method) for method in METHODS]
+
+
 @pytest.mark.parametrize("env", PRESETS)
 def test_every_setting_has_a_flag(env):
-    for learner in PRESETS[env].learners:
-        default = PRESETS[env].with_learner(learner)
-        arguments = [env, "--learner", learner]
+    for learner, method in choices(env):
+        default = PRESETS[env].choose(learner, method)
+        arguments = [env, "--learner", learner, "--method", method]
         for name, value in settings(default).items():
             flag = "--" + name.replace("_", "-")
             if isinstance(value, bool):
@@ -142,7 +151,7 @@ def test_flags_reach_nested_settings():
 
 def test_a_folder_that_cannot_be_one(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(device, "compile_functions", None)
+    monkeypatch.setattr(trainer, "compile_functions", None)
     assert cli.run(train.main, ["--out", str(tmp_path / "file")]) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err
 

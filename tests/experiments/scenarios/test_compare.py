@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 from experiments import cli, compare, train
-from experiments.spec.experiment import UserError
+from experiments.spec import words as words_
+from experiments.spec.errors import UserError
+from experiments.study import comparing, schedule
 from experiments.study import results as compact
-from experiments.study import schedule
 from experiments.study.intervals import bootstrap
 from experiments.training import runs
 from tests.experiments.conftest import TINY
@@ -31,11 +32,11 @@ def no_training(monkeypatch):
     """Notes the arguments of trainings instead of running them."""
     asked: list[list[str]] = []
 
-    def note(argv):
+    def note(env, command, argv):
         asked.append(argv)
         return 0
 
-    monkeypatch.setattr(train, "main", note)
+    monkeypatch.setattr(comparing, "train", note)
     return asked
 
 
@@ -139,51 +140,13 @@ def test_memory_limits_the_seeds():
     )
 
 
-def write_files(root, files):
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
-def test_free_memory_is_the_least_of_all_limits(tmp_path):
-    assert schedule.free_memory(tmp_path) is None
-    write_files(tmp_path, {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:    5000 kB\n"})
-    assert schedule.free_memory(tmp_path) == 5000 * 1024
-    group = "sys/fs/cgroup/jobs/mine/"
-    write_files(
-        tmp_path,
-        {
-            "proc/self/cgroup": "0::/jobs/mine\n",
-            group + "memory.max": "max\n",
-            group + "memory.current": "1\n",
-            "sys/fs/cgroup/jobs/memory.max": "4000000\n",
-            "sys/fs/cgroup/jobs/memory.current": "1000000\n",
-            "sys/fs/cgroup/jobs/memory.stat": "anon 900000\ninactive_file 30000\n",
-        },
-    )
-    assert schedule.free_memory(tmp_path) == 3_030_000
-    group = "sys/fs/cgroup/memory/"
-    write_files(
-        tmp_path,
-        {
-            "proc/self/cgroup": "3:cpuset:/x\n4:cpu,memory:/elsewhere\n0::/\n",
-            group + "memory.limit_in_bytes": "2000000\n",
-            group + "memory.usage_in_bytes": "1500000\n",
-            group + "memory.stat": "total_inactive_file 20000\n",
-        },
-    )
-    assert schedule.free_memory(tmp_path) == 520_000
-    write_files(tmp_path, {group + "memory.usage_in_bytes": "3000000\n"})
-    assert schedule.free_memory(tmp_path) == 0
-
-
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [([4], "4"), ([0, 1], "0 1"), ([0, 1, 2], "0..2"), ([0, 2, 3, 4, 9, 10], "0 2..4 9 10")],
 )
 def test_seeds_as_words(seeds, words):
-    assert cli.seed_words(seeds) == words.split()
-    assert list(cli.parse_seeds(words.split())) == seeds
+    assert words_.seed_words(seeds) == words.split()
+    assert list(words_.parse_seeds(words.split())) == seeds
 
 
 # ------------------------------------------------------------------ the plan
@@ -259,7 +222,7 @@ def test_the_command_that_is_shown_is_the_one_that_runs(tmp_path, capsys, no_tra
     shown = [shlex.split(line)[3:] for line in out.splitlines() if line.startswith("python")]
     assert shown == no_training and len(shown) == 2
     env, command = cli.parse_train(shown[0])
-    assert env == "khazad-dum" and command.experiment.method.name == "oracle"
+    assert env == "khazad-dum" and command.experiment.method_name == "oracle"
     assert command.experiment.frames == 100_000 and command.options == cli.Options(
         (3, 4, 5), str(tmp_path), checkpoint_minutes=3.0, tensorboard=True
     )
@@ -368,13 +331,13 @@ def test_a_failure_does_not_end_the_comparison(several, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "khazad-dum" / "roml-varibad" / "seed-5")
     asked = []
 
-    def fail(argv):
+    def fail(env, command, argv):
         asked.append(argv[argv.index("--method") + 1])
         if len(asked) == 1:
             raise UserError("no such luck")
         return 1
 
-    monkeypatch.setattr(train, "main", fail)
+    monkeypatch.setattr(comparing, "train", fail)
     code, text, complaints = run_compare(tmp_path, "--at-once", "1")
     assert code == 1 and asked == ["baseline", "baseline", "roml"]
     assert complaints.splitlines()[-3:] == [

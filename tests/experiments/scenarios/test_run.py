@@ -13,9 +13,9 @@ import pytest
 from matplotlib.image import imread
 
 from envs.khazad_dum import PATH_NAMES
-from experiments import cli, evaluate, train
-from experiments.spec.experiment import build
-from experiments.training import checkpoints, runs
+from experiments import cli, evaluate
+from experiments.spec.build import build
+from experiments.training import checkpoints, runs, trainer
 from experiments.training.device import saved_shape
 from experiments.training.loop import Loop
 
@@ -172,7 +172,7 @@ def test_a_finished_run_is_not_touched(single, run_tiny, capsys, monkeypatch):
     assert "policy.clip 0.1 there, 0.3 here" in capsys.readouterr().err
 
     begun = []  # the others of the same command are not held up by it
-    monkeypatch.setattr(train, "_train", lambda session, *_: (15, begun.append(session.seeds)))
+    monkeypatch.setattr(trainer, "_train", lambda session, *_: (15, begun.append(session.seeds)))
     assert run_tiny(single.parents[2], "--seeds", "0..2") == 143
     assert begun == [[0, 2]] and f"skip    {single}: finished" in capsys.readouterr().out
     for seed in (0, 2):
@@ -202,7 +202,7 @@ def test_overwrite_starts_anew(single, run_tiny, tmp_path, monkeypatch):
     path = tmp_path / "khazad-dum" / "roml-varibad" / "seed-1"
     shutil.copytree(single, path)
     (path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(train, "_finish", lambda session, state: None)
+    monkeypatch.setattr(trainer, "_finish", lambda session, state: None)
     assert run_tiny(tmp_path, "--seeds", "1", "--overwrite", "--frames", "240") == 0
     assert list(metrics(path)["step"]) == list(range(7))
     assert [entry.name for entry in (path / "checkpoint").iterdir()] == ["6"]

@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from tests.experiments.study.test_figures import line, make_results
-from tests.experiments.scenarios.test_run import stop_at
 
-from experiments import cli, compare, evaluate, figures, train
+from experiments import cli, compare, evaluate, train
 from experiments.presets import PRESETS
-from experiments.spec.experiment import build
-from experiments.study import adaptation
+from experiments.spec.build import build
+from experiments.study import adaptation, drawing
 from experiments.study import results as compact
 from experiments.study.figure_parts import NotConcernedError, NothingToDrawError
-from experiments.training import checkpoints, runs
+from experiments.study.options import FigureOptions
+from experiments.training import checkpoints, runs, trainer
 from experiments.training.device import saved_shape
 from roml_jax.evaluate import evaluate_adaptation, evaluation_key, sample_tasks
+from tests.experiments.scenarios.test_run import stop_at
+from tests.experiments.study.test_figures import line, make_results
 
 _TINY = """
   --frames 900 --num-tasks 4 --support 3 --query 2 --test-query 4 --test-steps 2 --layers 4
@@ -187,7 +188,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run_sine, two, tmp_path,
 
 
 def test_the_plan_speaks_of_examples(two, capsys, run_sine, monkeypatch):
-    monkeypatch.setattr(train, "_train", lambda *_: (15, None))
+    monkeypatch.setattr(trainer, "_train", lambda *_: (15, None))
     assert run_sine(two.parents[1] / "new", "--seeds", "1") == 143
     told = capsys.readouterr().out
     assert "900 = 45 steps x 4 tasks x (3 + 2) examples" in told
@@ -322,7 +323,7 @@ def sine_results(methods=("baseline", "roml:alpha=0.05"), seeds=4):
 
 
 def drawn(name, results):
-    comparison = figures._compare(figures.Options("sine"), results)
+    comparison = drawing.compare(FigureOptions("sine"), results)
     return adaptation.FIGURES[name](results, comparison)
 
 

@@ -17,16 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from tests.experiments.scenarios.test_run import STEPS, final_state, metrics
 
-from experiments import cli, evaluate, style, train
+from experiments import cli, evaluate, style
 from experiments.spec import paradigms
-from experiments.spec.experiment import build
-from experiments.training import checkpoints, loop, pictures, runs
+from experiments.spec.build import build
+from experiments.training import checkpoints, loop, pictures, runs, trainer
 from experiments.training.device import skip
 from experiments.training.runs import MetricsLog
 from roml_jax.train import TrainState
 from tests.experiments.conftest import TINY
+from tests.experiments.scenarios.test_run import STEPS, final_state, metrics
 
 WHERE = Path("khazad-dum", "roml-varibad", "seed-1")
 
@@ -36,7 +36,7 @@ def no_figures(monkeypatch):
     """Runs here do without their figures, to which nothing of this can happen."""
     for name in ("curve", "sampler"):
         monkeypatch.setattr(pictures, name, lambda *args: None)
-    without = paradigms.REINFORCEMENT._replace(make_draw=lambda *args: lambda *args: None)
+    without = paradigms.REINFORCEMENT._replace(make_picture=lambda *args: lambda *args: None)
     monkeypatch.setattr(paradigms, "REINFORCEMENT", without)
     monkeypatch.setattr(style, "save", lambda figure, path: None)
 
@@ -265,14 +265,14 @@ def test_a_small_disk_and_one_that_cannot_be_written_are_said_at_start(
     run_tiny, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(train, "compile_functions", lambda *args: pytest.fail("compiled"))
+    monkeypatch.setattr(trainer, "compile_functions", lambda *args: pytest.fail("compiled"))
     assert run_tiny(tmp_path / "file", "--seeds", "1") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: cannot use") and "Not a directory" in line
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=999))
-    train._check_room(tmp_path, 2**30)
+    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=999))
+    trainer.check_room(tmp_path, 2**30)
     assert "GiB are free under" in capsys.readouterr().err
-    train._check_room(tmp_path, 1)
+    trainer.check_room(tmp_path, 1)
     assert capsys.readouterr().err == ""
 
 
@@ -300,7 +300,7 @@ def spoil(built, what):
 
 @pytest.mark.parametrize("what", ["loss", pytest.param("parameters", marks=pytest.mark.slow)])
 def test_numbers_that_are_not_finite_stop_a_run(what, run_tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "build", lambda experiment: spoil(build(experiment), what))
+    monkeypatch.setattr(trainer, "build", lambda experiment: spoil(build(experiment), what))
     assert run_tiny(tmp_path, "--seeds", "1", "--checkpoint-minutes", "1e-9") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert f"seed 1, step {BAD}" in line and "--on-nan continue" in line
@@ -325,7 +325,7 @@ def test_a_validation_that_is_not_finite_stops_a_run(run_tiny, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_step_that_is_not_finite_can_be_left_out(run_tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "build", lambda experiment: spoil(build(experiment), "loss"))
+    monkeypatch.setattr(trainer, "build", lambda experiment: spoil(build(experiment), "loss"))
     assert run_tiny(tmp_path, "--seeds", "1", "--on-nan", "continue") == 0
     assert "1 updates were skipped" in capsys.readouterr().out
     path = tmp_path / WHERE

@@ -13,9 +13,10 @@ from scipy import stats
 from experiments import cli, figures, style
 from experiments.presets import PRESETS
 from experiments.study import comparison as comparison_figures
-from experiments.study import figure_parts, intervals
+from experiments.study import drawing, figure_parts, intervals
 from experiments.study import results as compact
 from experiments.study.figure_parts import NothingToDrawError
+from experiments.study.options import FigureOptions
 
 VARIANT = "cvar-ml:policy.unselected=constant_advantage"
 METHODS = ["baseline", "roml", VARIANT]
@@ -101,7 +102,7 @@ def write(folder, results):
 def draw(name, results=None, methods=(), env="khazad-dum"):
     """The figure of a name, as the command draws it."""
     results = make_results() if results is None else results
-    comparison = figures._compare(figures.Options(env, methods=tuple(methods)), results)
+    comparison = drawing.compare(FigureOptions(env, methods=tuple(methods)), results)
     return comparison_figures.FIGURES[name](results, comparison).figure
 
 
@@ -162,11 +163,11 @@ def test_a_variant_keeps_its_look_without_the_others():
     row = {"learner": "varibad", "alpha": 0.01}
     specs = ["roml:nu=0", "roml", VARIANT]
     results = make_results()._replace(runs=pd.DataFrame([row | {"method": m} for m in specs]))
-    options = figures.Options("khazad-dum")
-    whole = {m.spec: m.look for m in figures._compare(options, results).methods}
+    options = FigureOptions("khazad-dum")
+    whole = {m.spec: m.look for m in drawing.compare(options, results).methods}
     for spec in specs:
-        options = figures.Options("khazad-dum", methods=(spec,))
-        (alone,) = figures._compare(options, results).methods
+        options = FigureOptions("khazad-dum", methods=(spec,))
+        (alone,) = drawing.compare(options, results).methods
         assert alone.look == whole[spec]
     assert len({look.color for look in whole.values()}) == 3
 
@@ -225,7 +226,9 @@ def test_missing_parts_leave_out_their_figures_only(tmp_path, capsys):
 
 
 def test_an_environment_without_a_map(monkeypatch):
-    monkeypatch.setattr(figures, "MAPS", {})
+    preset = PRESETS["khazad-dum"]
+    bare = preset._replace(view=lambda env: preset.view_of(env)._replace(map=None))
+    monkeypatch.setitem(PRESETS, "khazad-dum", bare)
     with pytest.raises(NothingToDrawError, match="no map"):
         draw("episodes")
 
@@ -275,7 +278,7 @@ def test_bands_of_few_seeds_reach_from_the_lowest_to_the_highest():
 )
 def test_captions_say_what_bands_are(counts, words):
     rows = [(spec, s) for spec, n in zip("ab", counts, strict=True) for s in range(n)]
-    methods = [figure_parts.Method(spec, spec, None, None) for spec in "ab"]
+    methods = [figure_parts.Series(spec, spec, None, None) for spec in "ab"]
     said = figure_parts.band_words(pd.DataFrame(rows, columns=["method", "seed"]), methods)
     assert said.endswith(words) and bool(said) == bool(words)
 

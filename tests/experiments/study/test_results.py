@@ -15,12 +15,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from envs.khazad_dum import KhazadDum
 from experiments import cli
+from experiments.domains.khazad_dum.view import khazad_dum_view
 from experiments.presets import PRESETS
-from experiments.spec.experiment import UserError, build
-from experiments.spec.view import KHAZAD_DUM
+from experiments.spec.build import build
+from experiments.spec.errors import UserError
 from experiments.study import results as compact
-from experiments.study import tables
+from experiments.study import sheets, tables
 from experiments.study.intervals import bootstrap, paired
 from experiments.training import checkpoints, runs
 from experiments.training.device import saved_shape
@@ -175,7 +177,7 @@ def test_the_command_of_a_run_repeats_its_settings(collected, single, tmp_path):
     assert command.experiment == experiment and command.options.seeds == (1,)
 
 
-@pytest.mark.parametrize("arguments", ["--no-strict --policy.no-normalize-obs --phi 0.1 --nu 0"])
+@pytest.mark.parametrize("arguments", ["--no-strict --policy.no-normalize-obs --nu 0"])
 def test_the_command_of_a_variant(arguments):
     env, command = cli.parse_train(["khazad-dum", "--learner", "ppo", *arguments.split()])
     run = runs.Run(env, command.experiment, 7, "mine")
@@ -234,8 +236,9 @@ def test_a_run_without_its_checkpoint_has_no_sample_episodes(collected, told):
 
 def test_sample_episodes_are_those_of_the_final_agent(single, monkeypatch):
     few = np.repeat(np.float32([0.1, 0.5]), 14)[:, None]
-    view = KHAZAD_DUM._replace(tasks=few)
-    monkeypatch.setitem(PRESETS, "khazad-dum", PRESETS["khazad-dum"]._replace(view=view))
+    view = khazad_dum_view(KhazadDum())._replace(tasks=few)
+    seen = PRESETS["khazad-dum"]._replace(view=lambda env: view)
+    monkeypatch.setitem(PRESETS, "khazad-dum", seen)
     rows = compact.collect([("roml", single)]).episodes
     assert sorted(set(rows["episode"])) == [0, 1] and list(rows["step"].unique()) == [*range(6)]
     assert list(rows["task_index"].unique()) == [*range(12), *range(14, 26)]
@@ -244,12 +247,12 @@ def test_sample_episodes_are_those_of_the_final_agent(single, monkeypatch):
     built = build(runs.read_config(single).experiment)
     params = built.learner.params(checkpoints.restore(single, saved_shape(built)).state.learner)
     key = jax.random.fold_in(evaluation_key(1, "test"), 1)
-    options = {"deterministic": True, "boundary": built.boundary}
+    options = {"deterministic": True}
     data = jax.jit(
         lambda p: rollout(key, built.env, built.learner.agent, p, jax.numpy.array(few), **options)
     )(params)
-    places = KHAZAD_DUM.trace(np.asarray(data.obs))  # [2, 6, 28, 2]
-    ends = KHAZAD_DUM.columns(jax.tree.map(np.asarray, data.info))["path"]
+    places = khazad_dum_view(KhazadDum()).trace(np.asarray(data.obs))  # [2, 6, 28, 2]
+    ends = khazad_dum_view(KhazadDum()).columns(jax.tree.map(np.asarray, data.info))["path"]
     for row in rows.to_dict("records"):
         k, i, step = row["episode"], row["task_index"], row["step"]
         seen = max(step, 1) if k else step  # nobody has seen the start of the second episode
@@ -335,7 +338,7 @@ def test_what_cannot_be_compared_stays_empty():
 
 def test_tables_for_people(tmp_path):
     missing = {"baseline": [], "roml": [0, 4], "roml:alpha=0.05": [2]}
-    text = tables.write(tmp_path, results(), missing)
+    text = sheets.write(tmp_path, results(), missing)
     assert text == (tmp_path / "table.md").read_text()
     first, pairs, second = text.split("\n\n## ")
     assert pairs.startswith("khazad-dum: differences, seed by seed")
@@ -362,20 +365,21 @@ def test_tables_for_people(tmp_path):
 
 
 def test_csv_holds_the_raw_numbers(tmp_path):
-    tables.write(tmp_path, results(), {})
+    sheets.write(tmp_path, results(), {})
     table = pd.read_csv(tmp_path / "table.csv")
     expected = tables.summarize(results())
     pd.testing.assert_frame_equal(table, expected, rtol=1e-5, check_dtype=False)
 
 
 def test_large_numbers_have_few_digits():
-    sheets = tables.word(*(lambda r: (tables.summarize(r), r))(results({"roml": {0: 1234.5}})), {})
-    assert sheets[0].rows[0][2] == "1234" and sheets[0].rows[0][1] == "1"
+    found = results({"roml": {0: 1234.5}})
+    told = sheets.word(tables.summarize(found), found, {}, tables.compare_pairs(found))
+    assert told[0].rows[0][2] == "1234" and told[0].rows[0][1] == "1"
 
 
 def test_latex_is_escaped(tmp_path):
     hard = {"roml:policy.unselected=50%_{a}&#$~^\\<": {0: -0.5, 1: -0.5}, **MEANS}
-    tables.write(tmp_path, results(hard), {"roml": [5]})
+    sheets.write(tmp_path, results(hard), {"roml": [5]})
     text = (tmp_path / "table.tex").read_text()
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 5 + (1 + 3) + 5  # four methods, three pairs of the same alpha
@@ -401,7 +405,7 @@ def test_pairs_by_hand(tmp_path):
     means["roml"] = {seed: value + 0.1 * (seed + 1) for seed, value in means["baseline"].items()}
     means["cvar-ml"] = {seed: rng.normal() for seed in range(4, 12)}
     means["roml:alpha=0.05"] = {seed: 0.0 for seed in range(9)}
-    tables.write(tmp_path, results(means), {})
+    sheets.write(tmp_path, results(means), {})
     pairs = pd.read_csv(tmp_path / "pairs.csv").set_index(["method", "reference"])
     assert list(pairs.index) == [
         ("roml", "baseline"), ("cvar-ml", "baseline"), ("cvar-ml", "roml"),
@@ -420,7 +424,7 @@ def test_pairs_by_hand(tmp_path):
 
 
 def test_p_values_in_words():
-    words = [tables._p_value(p) for p in (float("nan"), 0.5, 0.0123, 1e-5)]
+    words = [sheets._p_value(p) for p in (float("nan"), 0.5, 0.0123, 1e-5)]
     assert words == ["", "0.5", "0.012", "< 0.0001"]
 
 
@@ -435,9 +439,9 @@ def test_levels_are_compared_where_alpha_differs(tmp_path):
     found = results(means)._replace(risk=pd.DataFrame(risk))
     table = tables.summarize(found).set_index("method")
     assert list(table["cvar_at_0.1"]) == [-9.5, -10.0] and list(table["cvar_at_1"]) == [-0.5, -1.0]
-    assert "CVaR of the test returns by level" in tables.write(tmp_path, found, {})
+    assert "CVaR of the test returns by level" in sheets.write(tmp_path, found, {})
     alone = found._replace(runs=found.runs[found.runs["method"] == "roml"])
-    assert "by level" not in tables.write(tmp_path, alone, {})
+    assert "by level" not in sheets.write(tmp_path, alone, {})
 
 
 def test_which_agents_were_tested():

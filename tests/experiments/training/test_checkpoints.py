@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.spec.experiment import UserError
+from experiments.spec.errors import UserError
 from experiments.training import checkpoints
 from experiments.training.checkpoints import Best, Saved
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from experiments.spec.experiment import UserError
+from experiments.spec.errors import UserError
 from experiments.training import runs, trackers
 from experiments.training.runs import Run
 from experiments.training.trackers import Tracker

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -17,17 +18,19 @@ from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.models import load_model
 from experiments import cli, render
 from experiments.presets import PRESETS
-from experiments.spec.experiment import UserError, build
+from experiments.spec.build import build
+from experiments.spec.errors import UserError
 from experiments.training import checkpoints, device, runs
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.runs import Run
-from experiments.videos import bodies, video
+from experiments.videos import bodies, drawing, plan, video
 from experiments.videos import replay as replays
 from experiments.videos.bodies import Painter, choose_backend, frame, task_model
+from experiments.videos.options import RenderOptions
 from experiments.videos.replay import Replay, choose, replay
 from experiments.videos.video import Caption
-from roml_jax.rollout import Boundary, rollout
-from roml_jax.types import Agent
+from roml_jax.rollout import rollout
+from roml_jax.types import Agent, Boundary
 
 pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium")
@@ -42,11 +45,12 @@ PRESET = "half-cheetah-mass"
 
 def tiny(env=ENV, method="roml", learner="ppo"):
     """An experiment with the smallest of networks."""
-    usual = PRESETS[PRESET].with_learner(learner)
+    usual = PRESETS[PRESET].choose(learner, method)
     small = {"obs_embedding": 4, "latent_embedding": 4, "layers": (4,), "minibatches": 2}
     policy = dataclasses.replace(usual.learner.policy, **small)
     config = dataclasses.replace(usual.learner, num_tasks=4, policy=policy)
-    method = dataclasses.replace(usual.method, name=method, batch=None)
+    settings = {"batch": None} if method == "roml" else {}
+    method = dataclasses.replace(usual.method, **settings)
     return dataclasses.replace(usual, env=env, learner=config, method=method, frames=1000)
 
 
@@ -116,11 +120,11 @@ def at_rest(model, n=1):
 @pytest.mark.parametrize("boundary", [Boundary(), Boundary("start", False)])
 def test_a_replay_is_the_rollout(boundary):
     tasks, key = jnp.array([[0.5], [1.0], [2.0]]), jax.random.key(3)
-    agent, params = pusher(1.0), jnp.float32(0.7)
+    agent, params = pusher(1.0)._replace(boundary=boundary), jnp.float32(0.7)
     data = jax.jit(lambda: rollout(
-        jax.random.clone(key), ENV, agent, params, tasks, deterministic=True, boundary=boundary
+        jax.random.clone(key), ENV, agent, params, tasks, deterministic=True
     ))()  # fmt: skip
-    one = jax.jit(lambda: replay(key, ENV, agent, params, tasks, boundary=boundary))()
+    one = jax.jit(lambda: replay(key, ENV, agent, params, tasks))()
     assert one.qpos.shape == (2, 7, 3, 9) and one.reward.shape == (2, 6, 3)
     assert np.array_equal(one.reward.reshape(12, 3), data.reward)
     assert np.array_equal(one.qpos[:, 1:, :, 1:], data.obs[:, 1:, :, :8])
@@ -147,7 +151,7 @@ def test_replays_of_runs_are_those_of_their_agents(both, folder):
     key = jax.random.fold_in(replays.evaluation_key(4, "test"), 2)
     again = jax.jit(lambda: rollout(
         key, built.env, built.learner.agent, params, jnp.asarray(tasks),
-        deterministic=True, boundary=built.boundary,
+        deterministic=True,
     ))()  # fmt: skip
     # Two programs round differently, and the bodies soon part; the agents did so at once.
     start = slice(0, 10)
@@ -361,7 +365,7 @@ def test_two_runs_and_two_tasks(both, gl, capsys, monkeypatch):
         assert f"{path}: agent of step 0 of {built_of(run).total_steps}\n" in out
     name = "video-beside-roml-ppo-seed-1"
     assert code == 0 and f"{name}.mp4" in out and f"{name}.gif" in out
-    mp4 = render.Path(both[0]) / f"{name}.mp4"
+    mp4 = Path(both[0]) / f"{name}.mp4"
     size = (2 * (96 + 10) + 10, 2 * (27 + 65 + 10) + 10)
     meta = next(ffmpeg.read_frames(str(mp4)))
     assert ffmpeg.count_frames_and_secs(str(mp4))[0] == 4 and meta["size"] == size
@@ -392,12 +396,12 @@ def test_tasks_and_episodes_that_are_shown(both, monkeypatch, capsys, tmp_path):
     captured = []
     monkeypatch.setattr(bodies, "choose_backend", lambda: None)
     monkeypatch.setattr(bodies, "check_drawing", lambda env: None)
-    monkeypatch.setattr(render, "replay_runs", fake)
+    monkeypatch.setattr(drawing, "replay_runs", fake)
     monkeypatch.setattr(video, "open_video", lambda *args: captured_writer())
-    cells = render._cells
-    monkeypatch.setattr(render, "_cells", lambda *args: captured.extend(cells(*args)) or captured)
-    monkeypatch.setattr(render, "_painters", lambda *args: contextlib.nullcontext())
-    monkeypatch.setattr(render, "_panels", lambda *args: [[(np.zeros((64, 64, 3), np.uint8), "")]])
+    cells = drawing._cells
+    monkeypatch.setattr(drawing, "_cells", lambda *args: captured.extend(cells(*args)) or captured)
+    monkeypatch.setattr(drawing, "_painters", lambda *args: contextlib.nullcontext())
+    monkeypatch.setattr(drawing, "_panels", lambda *args: [[(np.zeros((64, 64, 3), np.uint8), "")]])
     monkeypatch.setattr(video, "grid", lambda panels: panels[0][0][0])
 
     class captured_writer:
@@ -427,24 +431,24 @@ def test_tasks_and_episodes_that_are_shown(both, monkeypatch, capsys, tmp_path):
 
 
 def test_real_time():
-    plan = {}
+    made = {}
     for env in (ENV, Humanoid(variation="mass")):
-        options = render.Options(("x",), out=render.Path("x.gif"))
-        member = (render.Path("x"), Run(PRESET, tiny(env), 5))
+        options = RenderOptions(("x",), out=Path("x.gif"))
+        member = (Path("x"), Run(PRESET, tiny(env), 5))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(render, "find_runs", lambda root: [root])
-            patch.setattr(render.runs, "read_config", lambda path, run=member[1]: run)
+            patch.setattr(plan, "find_runs", lambda root: [root])
+            patch.setattr(runs, "read_config", lambda path, run=member[1]: run)
             patch.setattr(bodies, "choose_backend", lambda: None)
             patch.setattr(bodies, "check_drawing", lambda env: None)
-            plan[env.body] = render._plan(options)
-    assert plan["half_cheetah"].stride == 1 and plan["half_cheetah"].fps == pytest.approx(20)
-    assert plan["humanoid"].stride == 3 and plan["humanoid"].fps == pytest.approx(1 / 0.045)
-    assert plan["half_cheetah"].seed == 5
+            made[env.body] = plan.make_plan(options)
+    assert made["half_cheetah"].stride == 1 and made["half_cheetah"].fps == pytest.approx(20)
+    assert made["humanoid"].stride == 3 and made["humanoid"].fps == pytest.approx(1 / 0.045)
+    assert made["half_cheetah"].seed == 5
 
 
 def test_labels_tell_runs_apart():
     def label(*members):
-        return render._labels(members)
+        return plan.run_labels(members)
 
     first = Run(PRESET, tiny(learner="varibad"), 0)
     other = Run(PRESET, tiny(method="baseline", learner="varibad"), 0)
@@ -458,8 +462,8 @@ def test_labels_tell_runs_apart():
 
 def test_names_of_files(tmp_path):
     def names(*paths, **options):
-        options = render.Options(**options)
-        files = render._files(options, [tmp_path / path for path in paths])
+        options = RenderOptions(**options)
+        files = plan.choose_files(options, [tmp_path / path for path in paths])
         return [str(file.relative_to(tmp_path)) for file in files]
 
     (tmp_path / "a/seed-0").mkdir(parents=True)
@@ -551,26 +555,26 @@ def test_runs_that_cannot_be_drawn(both, folder, nothing_runs, tmp_path, capsys)
 
 def test_an_engine_does_not_keep_runs_apart():
     here, there = (
-        (render.Path(name), Run(PRESET, tiny(dataclasses.replace(ENV, physics=name)), 0))
+        (Path(name), Run(PRESET, tiny(dataclasses.replace(ENV, physics=name)), 0))
         for name in ("mujoco", "mjx")
     )
-    assert render._shared_env([here, there]) == here[1].experiment.env
+    assert plan.shared_env([here, there]) == here[1].experiment.env
 
 
 def test_vectors_are_tasks_too():
     env = Ant(variation="goal")
-    assert render._tasks(env, ["1,-2", "-1e-1,0"]).tolist() == [[1, -2], [np.float32(-0.1), 0]]
+    assert plan.parse_tasks(env, ["1,-2", "-1e-1,0"]).tolist() == [[1, -2], [np.float32(-0.1), 0]]
     options = render._parse(["x", "--tasks", "-1,2", "3,4"])
     assert options.tasks == ("-1,2", "3,4")
     with pytest.raises(UserError, match="a task has 2 components, x,y"):
-        render._tasks(env, ["1"])
+        plan.parse_tasks(env, ["1"])
     body = HalfCheetah(variation="body")
-    assert render._tasks(body, ["0.5,1,2"]).shape == (1, 3)
+    assert plan.parse_tasks(body, ["0.5,1,2"]).shape == (1, 3)
     with pytest.raises(UserError, match=r"damping lies between 0\.5 and 2"):
-        render._tasks(body, ["1,4,1"])
-    assert render._task_words(body, np.array([0.5, 1, 2])) == "mass 0.5, damping 1, head size 2"
+        plan.parse_tasks(body, ["1,4,1"])
+    assert plan.task_words(body, np.array([0.5, 1, 2])) == "mass 0.5, damping 1, head size 2"
     ten = HalfCheetah(variation="10d-a")
-    assert render._task_words(ten, np.full(10, 0.75)).startswith("task 0.75, 0.75")
+    assert plan.task_words(ten, np.full(10, 0.75)).startswith("task 0.75, 0.75")
 
 
 def test_missing_packages_are_named(monkeypatch):

@@ -10,16 +10,14 @@ import optax
 import pytest
 
 from roml_jax.encoder import Belief
-from roml_jax.learners import belief as belief_module
-from roml_jax.learners.belief import (
+from roml_jax.learners.memory import elbo as elbo_module
+from roml_jax.learners.memory.base import Trajectory
+from roml_jax.learners.memory.belief import belief_trainer, make_optimizer
+from roml_jax.learners.memory.elbo import (
     BeliefConfig,
-    Trajectory,
     elbo_loss,
-    improve_belief,
-    init_belief,
     kl_to_previous,
     make_model,
-    make_optimizer,
     sample_latent,
 )
 from roml_jax.rollout import next_obs, seen_obs
@@ -60,7 +58,7 @@ def make_batch(seed=0, padded=True):
 def setup(**changes):
     config = dataclasses.replace(SMALL, **changes)
     model = make_model(config, O, D)
-    state = jax.jit(lambda key: init_belief(key, model, config, O, A))(jax.random.key(1))
+    state = jax.jit(belief_trainer(model, config, O, A).init)(jax.random.key(1))
     return config, model, state
 
 
@@ -194,9 +192,9 @@ def test_blocks_of_terms_add_up(monkeypatch, terms):
         )
         return jax.jit(loss)(state.params), str(jax.make_jaxpr(loss)(state.params))
 
-    monkeypatch.setattr(belief_module, "_PAIRS", 10**9)
+    monkeypatch.setattr(elbo_module, "_PAIRS", 10**9)
     want, whole = gradients()
-    monkeypatch.setattr(belief_module, "_PAIRS", 2 * len(batch.reward) * steps)
+    monkeypatch.setattr(elbo_module, "_PAIRS", 2 * len(batch.reward) * steps)
     got, blocks = gradients()
     assert "remat" in blocks and "remat" not in whole
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), got, want)
@@ -301,12 +299,12 @@ def test_every_decoder_learns():
     config = dataclasses.replace(
         config, kl_weight=1e-3, learning_rate=3e-2, elbo_terms=8, decode_terms=8
     )  # parameters stay as they are
-    batch = make_batch(padded=False)
+    batch, trainer = make_batch(padded=False), belief_trainer(model, config, O, A)
 
     @jax.jit
     def run(state, key):
         def step(state, key):
-            return improve_belief(key, model, config, state, batch)
+            return trainer.improve(key, state, batch)
 
         return jax.lax.scan(step, state, jax.random.split(key, 600))[1]
 

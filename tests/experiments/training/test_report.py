@@ -1,28 +1,15 @@
-"""Checkpoints, tables and views on their own."""
+"""Logs, scores and tables of a run, on their own."""
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from envs.khazad_dum import KhazadDum, KhazadDumState
-from experiments.spec.view import KHAZAD_DUM, khazad_dum_positions
+from envs.khazad_dum import KhazadDum
+from experiments.domains.khazad_dum.view import khazad_dum_view
 from experiments.training import agents, report, runs
 from experiments.training.agents import Score
 from experiments.training.runs import MetricsLog
-
-
-def state(seed):
-    key = jax.random.key(seed)
-    return {
-        "key": key,
-        "empty": jnp.zeros((0,)),
-        "table": jax.random.normal(jax.random.fold_in(key, 1), (3, 2)),
-        "count": jnp.asarray(seed, jnp.int32),
-        "flags": jnp.array([True, False]),
-    }
 
 
 def test_metrics_log_keeps_every_digit(tmp_path):
@@ -45,7 +32,7 @@ def test_score_is_over_tasks_and_the_mean_of_their_episodes():
             "path": ["short_fall", "stay"] + ["short_done"] * 6,
         }
     )
-    score = agents.score(table, 0.5, KHAZAD_DUM, {"mean_rain": 0.3})
+    score = agents.score(table, 0.5, khazad_dum_view(KhazadDum()), {"mean_rain": 0.3})
     assert score.seed == 4 and score.mean == 0.25  # of -5, 3, 1, 2
     assert score.cvar == -2.0  # of -5 and 1
     assert score.shares == {"short_done": 0.75, "short_fall": 0.125, "stay": 0.125}
@@ -63,17 +50,3 @@ def test_report_table_lines_up():
     lines = report.table(scores, 0.01).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[3].split()[:4] == ["all", "-0.2500", "±", "0.6353"]
-
-
-def test_positions_are_read_off_observations():
-    env, key = KhazadDum(), jax.random.key(0)
-    zero = jnp.zeros((), jnp.int32)
-    xy = jax.random.uniform(key, (50, 2), minval=0.5, maxval=jnp.array([[9.5, 7.5]]))
-    obs = jax.vmap(lambda place: env.observe(KhazadDumState(place, zero, zero)))(xy)
-    flagged = jnp.concatenate([obs, jnp.ones((50, 1))], axis=1)
-    np.testing.assert_allclose(khazad_dum_positions(np.asarray(flagged)), xy, atol=1e-5)
-
-
-def test_columns_name_paths():
-    info = {"path": np.array([[0, 1]]), "status": np.array([[0, -1]])}
-    assert KHAZAD_DUM.columns(info)["path"].tolist() == [["stay", "short_fall"]]

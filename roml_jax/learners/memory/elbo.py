@@ -1,4 +1,4 @@
-"""VariBAD's belief: the evidence lower bound of a recurrent encoder and its decoders."""
+"""The evidence lower bound of a recurrent encoder and its decoders."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from roml_jax.checks import check_at_least, check_choice, check_positive
 from roml_jax.decoders import TaskDecoder, TransitionDecoder
 from roml_jax.encoder import Belief, BeliefEncoder
+from roml_jax.learners.memory.base import Trajectory, time_major
 from roml_jax.rollout import next_obs, seen_obs
 from roml_jax.types import Metrics, PRNGKey
 
@@ -29,18 +29,18 @@ class BeliefConfig:
     Attributes:
       latent_size: L.
       hidden_size: of the GRU.
-      action_embedding: of encoder and decoders; likewise the next two.
-      obs_embedding: see above.
-      reward_embedding: see above.
+      action_embedding: size of the embedded action, in encoder and decoders.
+      obs_embedding: size of the embedded observation, in encoder and decoders.
+      reward_embedding: size of the embedded reward, in the encoder.
       layers_before: ReLU layers between the embeddings and the GRU.
       layers_after: ReLU layers between the GRU and the heads.
       decoder_layers: ReLU layers of every decoder.
       decode_reward: predict rewards; at least one decoder must be on.
       decode_obs: predict next observations.
       decode_task: predict the task.
-      reward_coef: weight of the reward's reconstruction; likewise the next two.
-      obs_coef: see above.
-      task_coef: see above.
+      reward_coef: weight of the reward's reconstruction.
+      obs_coef: weight of the next observation's reconstruction.
+      task_coef: weight of the task's reconstruction.
       kl_weight: weight of the KL terms.
       kl_over_batch: ``"sum"`` adds the KL of all trajectories of a batch to the mean
         of their reconstruction errors, as the original code does (with a batch of 10
@@ -102,16 +102,6 @@ class BeliefConfig:
             raise ValueError("decoder_layers needs at least one size")
 
 
-class Trajectory(NamedTuple):
-    """What the belief learns from: one meta-episode (batches carry a leading axis)."""
-
-    obs: Float[Array, "K H1 O"]  # with the done flag, as in ``Rollout``
-    action: Float[Array, "T A"]  # as the environment received it; an index as a float
-    reward: Float[Array, " T"]  # raw
-    valid: Bool[Array, " T"]
-    task: Float[Array, " D"]
-
-
 class BeliefModel(NamedTuple):
     """The modules; ``decoders`` holds those that are on, by name."""
 
@@ -119,23 +109,16 @@ class BeliefModel(NamedTuple):
     decoders: dict[str, nn.Module]
 
 
-class BeliefState(NamedTuple):
-    """Parameters and optimiser."""
-
-    params: PyTree  # {"encoder": …, "reward": …, …}
-    opt_state: PyTree
-
-
 def make_model(config: BeliefConfig, obs_size: int, task_size: int) -> BeliefModel:
     """The encoder and the decoders that the settings turn on."""
     encoder = BeliefEncoder(
-        config.latent_size,
-        config.hidden_size,
-        config.action_embedding,
-        config.obs_embedding,
-        config.reward_embedding,
-        config.layers_before,
-        config.layers_after,
+        latent_size=config.latent_size,
+        hidden_size=config.hidden_size,
+        action_embedding=config.action_embedding,
+        obs_embedding=config.obs_embedding,
+        reward_embedding=config.reward_embedding,
+        layers_before=config.layers_before,
+        layers_after=config.layers_after,
     )
 
     def transition_decoder(outputs: int, use_next_obs: bool) -> TransitionDecoder:
@@ -156,33 +139,6 @@ def make_model(config: BeliefConfig, obs_size: int, task_size: int) -> BeliefMod
     if config.decode_task:
         decoders["task"] = TaskDecoder(task_size, config.decoder_layers)
     return BeliefModel(encoder, decoders)
-
-
-def make_optimizer(config: BeliefConfig, model: BeliefModel) -> optax.GradientTransformation:
-    """One Adam; the encoder's and each decoder's gradient norms clipped on their own."""
-    norms = dict.fromkeys(model.decoders, config.decoder_max_grad_norm)
-    norms["encoder"] = config.encoder_max_grad_norm
-    clips = {name: optax.clip_by_global_norm(norm) for name, norm in norms.items()}
-    labels = {name: name for name in clips}
-    return optax.chain(optax.multi_transform(clips, labels), optax.adam(config.learning_rate))
-
-
-def init_belief(
-    key: PRNGKey, model: BeliefModel, config: BeliefConfig, obs_size: int, action_size: int
-) -> BeliefState:
-    """Fresh parameters and optimiser."""
-    encoder_key, *decoder_keys = jax.random.split(key, 1 + len(model.decoders))
-    obs, action = jnp.zeros((1, 1, obs_size)), jnp.zeros((1, 1, action_size))
-    reward, valid = jnp.zeros((1, 1)), jnp.ones((1, 1), bool)
-    latent = jnp.zeros((1, 1, config.latent_size))
-    params = {"encoder": model.encoder.init(encoder_key, action, reward, obs, valid)}
-    for decoder_key, (name, decoder) in zip(decoder_keys, model.decoders.items(), strict=True):
-        inputs = (latent,) if name == "task" else (latent, obs, action, obs)
-        params[name] = decoder.init(decoder_key, *inputs)
-    return BeliefState(params, make_optimizer(config, model).init(params))
-
-
-# ------------------------------------------------------------------ the ELBO
 
 
 def sample_latent(key: PRNGKey, belief: Belief) -> Float[Array, "... L"]:
@@ -238,9 +194,8 @@ def elbo_loss(
     latent_key, elbo_key, decode_key = jax.random.split(key, 3)
     obs = jax.vmap(seen_obs)(batch.obs)
     after = jax.vmap(next_obs)(batch.obs)
-    time_major = [jnp.swapaxes(x, 0, 1) for x in (batch.action, batch.reward, after, batch.valid)]
     belief = model.encoder.apply(
-        params["encoder"], *time_major, config.truncation, method="sequence"
+        params["encoder"], *time_major(batch), config.truncation, method="sequence"
     )
     terms = _draw(elbo_key, belief.mean.shape[0], config.elbo_terms, batch.reward.shape[:1])
     latent = _at(jnp.swapaxes(sample_latent(latent_key, belief), 0, 1), terms)  # [B, E, L]
@@ -341,16 +296,3 @@ def _draw(
 def _at(x: Array, index: Int[Array, "B ..."] | None) -> Array:
     """Rows of ``x[b]`` at ``index[b]``, for each b; all of them for None."""
     return x if index is None else jax.vmap(lambda rows, i: rows[i])(x, index)
-
-
-def improve_belief(
-    key: PRNGKey,
-    model: BeliefModel,
-    config: BeliefConfig,
-    state: BeliefState,
-    batch: Trajectory,
-) -> tuple[BeliefState, Metrics]:
-    """One gradient step on the negative ELBO of a batch of trajectories ``[B, …]``."""
-    grads, metrics = jax.grad(elbo_loss, has_aux=True)(state.params, model, config, key, batch)
-    updates, opt_state = make_optimizer(config, model).update(grads, state.opt_state, state.params)
-    return BeliefState(optax.apply_updates(state.params, updates), opt_state), metrics

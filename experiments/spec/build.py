@@ -1,0 +1,138 @@
+"""From the settings of an experiment to the functions that run it.
+
+Every impossible setting is found here, before anything compiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from experiments.spec.errors import UserError
+from experiments.spec.experiment import Experiment, at_alpha, settings
+from experiments.spec.learners import LEARNERS
+from experiments.spec.paradigms import Paradigm, paradigm_of
+from roml_jax.methods import METHODS
+from roml_jax.train import TrainState, make_grouped_train, make_train
+from roml_jax.types import (
+    Agent,
+    Learner,
+    MetaAlgorithm,
+    Metrics,
+    Predictor,
+    PRNGKey,
+    Schedule,
+)
+
+
+class Built(NamedTuple):
+    """An experiment as functions, all of them for one seed."""
+
+    experiment: Experiment
+    env: Any  # TaskEnv or TaskData
+    learner: Learner
+    init: Callable[[PRNGKey], TrainState]
+    step: Callable[[TrainState], tuple[TrainState, Metrics]]
+    step_at: Callable[[Array, TrainState], tuple[TrainState, Metrics]]  # with an alpha, traced
+    state_shape: TrainState  # of ShapeDtypeStruct
+    metrics_shape: dict[str, jax.ShapeDtypeStruct]
+    phi: Callable[[Any], Array]  # of a state of the task sampler
+    watched: tuple[str, ...]  # metrics that must be finite: losses and returns
+
+    @property
+    def agent(self) -> Agent | Predictor:
+        """How what is trained behaves."""
+        return self.learner.agent
+
+    @property
+    def paradigm(self) -> Paradigm:
+        """What is peculiar to learning from episodes, or from labelled examples."""
+        return paradigm_of(self.env)
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run."""
+        return self.experiment.frames // self.learner.frames_per_step
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of the state of one seed."""
+        leaves = jax.tree.leaves(self.state_shape)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+    def metric_names(self) -> dict[str, tuple[str, ...]]:
+        """The columns of each metric: one for a scalar, one per component of a vector."""
+        columns: dict[str, tuple[str, ...]] = {}
+        for name, leaf in self.metrics_shape.items():
+            parts = self.env.family.phi_names if name == "phi" else range(int(np.prod(leaf.shape)))
+            columns[name] = tuple(f"{name}_{part}" for part in parts) if leaf.shape else (name,)
+        return columns
+
+
+def make_method(experiment: Experiment) -> MetaAlgorithm | Schedule:
+    """The method of an experiment, over its task distribution.
+
+    Raises:
+      ValueError: a setting is out of range.
+    """
+    return METHODS[experiment.method_name].make(experiment.env.family, experiment.method)
+
+
+def make_learner(experiment: Experiment) -> Learner:
+    """The learner of an experiment, as its method wraps it.
+
+    Raises:
+      ValueError: sizes do not fit together.
+    """
+    learner = LEARNERS[experiment.learner_name].make(experiment.env, experiment.learner)
+    return METHODS[experiment.method_name].wrap(learner, experiment.method)
+
+
+def build(experiment: Experiment) -> Built:
+    """Makes the functions of an experiment, and traces them without compiling anything.
+
+    Raises:
+      UserError: settings are impossible, alone or together.
+    """
+    env = experiment.env
+    try:
+        learner = make_learner(experiment)
+        method = make_method(experiment)
+        init, grouped_step = make_grouped_train(learner, method)
+        state_shape = jax.eval_shape(init, jax.random.key(0))
+        _, grouped = jax.eval_shape(grouped_step, state_shape)
+        metrics_shape = grouped.flat()
+        settings(experiment)  # each by a name of its own
+    except (ValueError, ImportError) as error:  # a setting, or a package that is not installed
+        raise UserError(str(error)) from error
+
+    now = method if isinstance(method, MetaAlgorithm) else method(jnp.zeros((), jnp.int32))
+    sampler = now.sampler
+
+    def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:
+        return make_train(learner, make_method(at_alpha(experiment, alpha)))[1](state)
+
+    built = Built(
+        experiment,
+        env,
+        learner,
+        init,
+        make_train(learner, method)[1],
+        step_at,
+        state_shape,
+        metrics_shape,
+        sampler.phi,
+        ("return_mean", *sorted(grouped.learner)),
+    )
+    if built.total_steps < 1:
+        raise UserError(
+            f"--frames {experiment.frames} is less than one training step: choose at least "
+            f"{learner.frames_per_step} ({learner.num_tasks} tasks x "
+            f"{built.paradigm.per_task(env, built.agent)})"
+        )
+    return built

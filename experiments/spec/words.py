@@ -1,0 +1,105 @@
+"""Words of the command line: what they stand for, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from experiments.spec.errors import UserError
+
+
+def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
+    """Seeds from words: a number each, or ``FIRST..LAST``.
+
+    Raises:
+      ValueError: a word is neither.
+    """
+    seeds: list[int] = []
+    for word in words:
+        first, dots, last = word.partition("..")
+        if not first.isdigit() or (dots and not last.isdigit()):
+            raise ValueError(f"{word} is neither a seed, 3 for instance, nor a range, 0..9")
+        seeds += range(int(first), int(last if dots else first) + 1)
+    return tuple(seeds)
+
+
+def seed_words(seeds: Sequence[int]) -> list[str]:
+    """Seeds as on the command line, three or more in a row as ``FIRST..LAST``."""
+    words: list[str] = []
+    rows = np.split(np.array(seeds), np.flatnonzero(np.diff(seeds) != 1) + 1)
+    for row in rows:
+        words += [f"{row[0]}..{row[-1]}"] if len(row) > 2 else [str(seed) for seed in row]
+    return words
+
+
+def check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds, if there are some and each stands once.
+
+    Raises:
+      UserError: otherwise.
+    """
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        told = " ".join(map(str, seeds)) or "none"
+        raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
+    return seeds
+
+
+def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
+    """The levels of a sweep, if each is one and stands once.
+
+    Raises:
+      UserError: otherwise.
+    """
+    names = [f"{alpha:g}" for alpha in alphas]  # of folders, so they must differ
+    if len(set(names)) < len(names) or not all(0 < alpha <= 1 for alpha in alphas):
+        told = " ".join(names)
+        raise UserError(f"--alphas are different fractions of worst tasks, in (0, 1]; got {told}")
+    return alphas
+
+
+Seeds = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="SEED|FIRST..LAST",
+        instance_from_str=parse_seeds,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [str(seed) for seed in value],
+    ),
+]
+
+
+def one_of(what: str, name: str, valid: Iterable[str]) -> str:
+    """``name``, if it is valid.
+
+    Raises:
+      UserError: otherwise, with the nearest valid name and all of them.
+    """
+    valid = list(valid)
+    if name in valid:
+        return name
+    raise UserError(f"unknown {what} {name!r}{hint(name, valid)} valid: {', '.join(valid)}")
+
+
+def hint(name: str, valid: Iterable[str]) -> str:
+    """``, did you mean …?`` if a valid name is near, else a semicolon."""
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f", did you mean {near[0]}?" if near else ";"
+
+
+def flag_words(name: str, value: Any) -> list[str]:
+    """A setting as words of the command line.
+
+    Args:
+      name: as in ``settings``, ``policy.learning_rate`` for instance.
+      value: a bool becomes ``--flag`` or ``--no-flag``, a tuple several words.
+    """
+    path, _, last = name.replace("_", "-").rpartition(".")
+    lead = f"--{path}." if path else "--"
+    if isinstance(value, bool):
+        return [lead + ("" if value else "no-") + last]
+    return [lead + last, *map(str, value if isinstance(value, tuple) else (value,))]

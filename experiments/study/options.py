@@ -1,0 +1,66 @@
+"""What ``experiments.compare`` and ``experiments.figures`` can be told; light, for ``--help``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.presets import DEFAULT_ENV
+from experiments.spec.words import Seeds
+
+FORMATS = ("png", "pdf")  # of figures
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """What to compare.
+
+    Attributes:
+      env: the environment.
+      methods: METHOD or METHOD:flag=value,…, with the flags of experiments.train.
+      seeds: of each method, 0 1 2 or 0..9.
+      alphas: sweep alpha: each method becomes one for each of these; none for the usual one.
+      learner: below all methods; None for the usual one of the environment.
+      out: folder of all runs.
+      results: folder of results and tables of all environments; None for OUT/results.
+      at_once: most seeds that train side by side; None for as many as memory allows.
+      checkpoint_minutes: minutes between checkpoints during training.
+      plan: only say what would be done.
+      collect: train nothing; make results and tables of what is finished.
+    """
+
+    env: Annotated[str, tyro.conf.Positional] = DEFAULT_ENV
+    methods: tuple[str, ...] = ("baseline", "cvar-ml", "roml")
+    seeds: Seeds = tuple(range(10))
+    alphas: tuple[float, ...] = ()
+    learner: str | None = None
+    out: str = "runs"
+    results: str | None = None
+    at_once: int | None = None
+    checkpoint_minutes: float = 10.0
+    plan: bool = False
+    collect: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureOptions:
+    """What to draw, and where to.
+
+    Attributes:
+      env: the environment.
+      results: folder of compact results, with a folder for each environment.
+      out: folder of figures, likewise.
+      methods: those to draw, all if none is named; they keep their order and their colours.
+      beside: other presets of the same environment, whose methods METHOD@ENV join these.
+      format: png, pdf or both.
+    """
+
+    env: Annotated[str, tyro.conf.Positional]
+    results: Path = Path("experiments/results")
+    out: Path = Path("figures")
+    methods: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    format: tuple[str, ...] = FORMATS

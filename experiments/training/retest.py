@@ -1,0 +1,108 @@
+"""The test of trained agents, once more, from their checkpoints alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.presets import PRESETS
+from experiments.spec.build import Built, build
+from experiments.spec.errors import UserError
+from experiments.spec.experiment import Experiment
+from experiments.training import agents, checkpoints, report, runs
+from experiments.training.options import RetestOptions
+from experiments.training.runs import Run
+
+
+def retest(options: RetestOptions) -> None:
+    """Tests all runs that are asked for, prints their tables and writes the files.
+
+    Raises:
+      UserError: there is no run, or one has no agent.
+    """
+    groups: dict[tuple[str, Experiment], list[tuple[Path, Run]]] = {}
+    for path in find_runs(Path(options.run)):
+        run = runs.read_config(path)
+        groups.setdefault((run.env, run.experiment), []).append((path, run))
+    tables, summary, which = [], [], agents.which_agent(options.checkpoint)
+    for (env, experiment), members in groups.items():
+        built, view = build(experiment), PRESETS[env].view_of(experiment.env)
+        test = agents.make_test(built, view, options.tasks or experiment.test_tasks)
+        alpha, scores, notes = experiment.alpha, [], []
+        for path, run in members:
+            (params, sampler), step = agents.load_agent(path, built, which)
+            table = (
+                test(params, run.evaluation_seed).assign(seed=run.seed)
+                if options.seed is None
+                else test(params, options.seed)
+            )
+            phi = agents.final_phi(sampler, built)
+            scores.append(agents.score(table, alpha, view, phi)._replace(seed=run.seed))
+            notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
+            tables.append(table.assign(run=str(path)))
+        summary += [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)]
+        tasks = options.tasks or experiment.test_tasks
+        print(f"{env}, {members[0][1].label()}, test on {tasks:,} tasks")
+        print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
+    _write(options.csv, pd.concat(tables))
+    _write(options.summary, pd.DataFrame(summary).fillna(0.0))  # outcomes that never happened
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Directories of runs, at or below a directory, in order of their seeds.
+
+    Raises:
+      UserError: there are none.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is no directory: give a run, runs/ENV/… for instance")
+    found = [file.parent for file in root.rglob(runs.CONFIG)]
+    if not found:
+        raise UserError(f"{root} holds no run: no {runs.CONFIG} in it or below")
+    found = [path for path in found if checkpoints.steps(path)]
+    if not found:
+        raise UserError(f"{root} holds no checkpoint yet: train it first")
+    return sorted(found, key=lambda path: (path.parent, len(path.name), path.name))
+
+
+def _write(file: Path | None, table: pd.DataFrame) -> None:
+    """Writes a table, if a file is named."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_whole(file, table.to_csv(index=False))
+        print(f"{len(table):,} rows written to {file}")
+
+
+def _summary(run: Run, score: agents.Score) -> dict[str, Any]:
+    """The row of one run."""
+    return {
+        "env": run.env,
+        "method": run.experiment.method_name,
+        "learner": run.experiment.learner_name,
+        "seed": run.seed,
+        "alpha": run.experiment.alpha,
+        "mean": score.mean,
+        "cvar": score.cvar,
+        **dict(sorted(score.shares.items())),
+        **{f"phi_{name}": value for name, value in score.phi.items()},
+    }
+
+
+def _note(path: Path, built: Built, table: pd.DataFrame, step: int, options: RetestOptions) -> str:
+    """How the agent and the result stand to the run's own."""
+    file, total = path / runs.TEST, built.total_steps
+    tested = built.experiment.tested_agent()
+    if options.checkpoint not in ("tested", "newest" if tested == "final" else tested):
+        return f"step {step:,} of {total:,}"
+    if tested == "final" and step != total:
+        return f"unfinished, checkpoint of step {step:,} of {total:,}"
+    if options.tasks is not None or options.seed is not None or not file.is_file():
+        return f"step {step:,}"
+    old = pd.read_csv(file)
+    if len(old) != len(table):
+        return f"{file} has other tasks"
+    gap = float(np.abs(old["return"].to_numpy() - table["return"].to_numpy(float)).max())
+    return f"as in {file}" if gap < 1e-6 else f"differs from {file} by up to {gap:.2g} an episode"

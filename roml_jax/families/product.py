@@ -1,0 +1,60 @@
+"""Independent families side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from roml_jax.families._parts import Numeric
+from roml_jax.types import Family, PRNGKey
+
+
+def product(*families: Family) -> Family:
+    """Independent families side by side: their tasks and their ``phi`` are concatenated.
+
+    Args:
+      *families: one or more, with different component names.
+
+    Returns:
+      A ``Family`` with the sums of D and of P.
+
+    Raises:
+      ValueError: there is no family, or a name occurs twice.
+    """
+    names = sum((f.names for f in families), ())
+    phi_names = sum((f.phi_names for f in families), ())
+    if not families:
+        raise ValueError("product() needs at least one family.")
+    if len({*names}) < len(names) or len({*phi_names}) < len(phi_names):
+        raise ValueError(f"names {names} and {phi_names} must be unique: name the families.")
+    split_tasks = partial(_split, sizes=[len(f.names) for f in families])
+    split_phi = partial(_split, sizes=[len(f.phi_names) for f in families])
+
+    def sample(key: PRNGKey, phi: Float[Numeric, " P"], n: int) -> Float[Array, "{n} D"]:
+        keys = jax.random.split(key, len(families))
+        parts = zip(families, keys, split_phi(phi), strict=True)
+        return jnp.concatenate([f.sample(k, p, n) for f, k, p in parts], axis=-1)
+
+    def log_prob(tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]) -> Float[Array, " n"]:
+        parts = zip(families, split_tasks(tasks), split_phi(phi), strict=True)
+        return jnp.stack([f.log_prob(z, p) for f, z, p in parts]).sum(axis=0)
+
+    def fit(tasks: Float[Array, "n D"], weights: Float[Array, " n"]) -> Float[Array, " P"]:
+        parts = zip(families, split_tasks(tasks), strict=True)
+        return jnp.concatenate([f.fit(z, weights) for f, z in parts])
+
+    def project(phi: Float[Numeric, " P"]) -> Float[Array, " P"]:
+        parts = zip(families, split_phi(phi), strict=True)
+        return jnp.concatenate([f.project(p) for f, p in parts])
+
+    phi0 = np.concatenate([f.phi0 for f in families])
+    return Family(phi0, sample, log_prob, fit, project, names, phi_names)
+
+
+def _split(x: Numeric, sizes: list[int]) -> list[Array]:
+    """Cuts the last axis into pieces of the given sizes."""
+    return jnp.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)

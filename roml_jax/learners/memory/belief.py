@@ -1,0 +1,175 @@
+"""VariBAD's memory: a belief over the task, learned from a buffer of trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from roml_jax.buffers import TrajectoryBuffer, add_block, init_buffer, sample_trajectories
+from roml_jax.learners.memory.base import (
+    Memory,
+    Trajectory,
+    remembered_action,
+    remembered_size,
+    trajectory_shape,
+)
+from roml_jax.learners.memory.elbo import BeliefConfig, BeliefModel, elbo_loss, make_model
+from roml_jax.trees import keep_unless
+from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv, Transition
+
+
+class BeliefState(NamedTuple):
+    """Parameters and optimiser."""
+
+    params: PyTree  # {"encoder": …, "reward": …, …}
+    opt_state: PyTree
+
+
+class BeliefMemory(NamedTuple):
+    """State of the memory."""
+
+    belief: BeliefState
+    buffer: TrajectoryBuffer  # of Trajectory
+
+
+def make_optimizer(config: BeliefConfig, model: BeliefModel) -> optax.GradientTransformation:
+    """One Adam; the encoder's and each decoder's gradient norms clipped on their own."""
+    norms = dict.fromkeys(model.decoders, config.decoder_max_grad_norm)
+    norms["encoder"] = config.encoder_max_grad_norm
+    clips = {name: optax.clip_by_global_norm(norm) for name, norm in norms.items()}
+    labels = {name: name for name in clips}
+    return optax.chain(optax.multi_transform(clips, labels), optax.adam(config.learning_rate))
+
+
+class BeliefTrainer(NamedTuple):
+    """How a belief is learned from trajectories.
+
+    Attributes:
+      init: ``key -> BeliefState``.
+      improve: ``(key, state, batch) -> (state, metrics)``, one gradient step on the negative
+        ELBO of a batch of trajectories ``[B, …]``.
+    """
+
+    init: Callable[[PRNGKey], BeliefState]
+    improve: Callable[[PRNGKey, BeliefState, Trajectory], tuple[BeliefState, Metrics]]
+
+
+def belief_trainer(
+    model: BeliefModel, config: BeliefConfig, obs_size: int, action_size: int
+) -> BeliefTrainer:
+    """The encoder's and the decoders' parameters, and their update.
+
+    Args:
+      model: from ``make_model``.
+      config: the settings.
+      obs_size: O, with the done flag if there is one.
+      action_size: A, as the memory sees it.
+    """
+    optimizer = make_optimizer(config, model)
+
+    def init(key: PRNGKey) -> BeliefState:
+        encoder_key, *decoder_keys = jax.random.split(key, 1 + len(model.decoders))
+        obs, action = jnp.zeros((1, 1, obs_size)), jnp.zeros((1, 1, action_size))
+        reward, valid = jnp.zeros((1, 1)), jnp.ones((1, 1), bool)
+        latent = jnp.zeros((1, 1, config.latent_size))
+        params = {"encoder": model.encoder.init(encoder_key, action, reward, obs, valid)}
+        for decoder_key, (name, decoder) in zip(decoder_keys, model.decoders.items(), strict=True):
+            inputs = (latent,) if name == "task" else (latent, obs, action, obs)
+            params[name] = decoder.init(decoder_key, *inputs)
+        return BeliefState(params, optimizer.init(params))
+
+    def improve(key: PRNGKey, state: BeliefState, batch: Trajectory) -> tuple[BeliefState, Metrics]:
+        grad = jax.grad(elbo_loss, has_aux=True)
+        grads, metrics = grad(state.params, model, config, key, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return BeliefState(optax.apply_updates(state.params, updates), opt_state), metrics
+
+    return BeliefTrainer(init, improve)
+
+
+def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: int) -> Memory:
+    """A posterior over a latent task variable, from a GRU that a decoder's loss trains.
+
+    The policy reads the posterior's mean and log-variance, M = 2 L; no gradient of it reaches
+    the encoder. The belief starts from the learned prior on every new task.
+
+    Args:
+      env: gives the sizes.
+      config: the settings.
+      boundary: what the agent sees between episodes.
+      num_tasks: B, trajectories of a training step.
+
+    Returns:
+      A ``Memory``. It learns from all tasks, whatever the method makes of them, and not before
+      its buffer holds a batch.
+
+    Raises:
+      ValueError: the buffer cannot hold a batch in whole steps.
+
+    Reference: Zintgraf et al. (2020), Section 3, Eqs. (6)-(8).
+    """
+    _check_buffer(config, num_tasks)
+    obs_size = boundary.observation_size(env)
+    model = make_model(config, obs_size, len(env.family.names))
+    trainer = belief_trainer(model, config, obs_size, remembered_size(env))
+
+    def init(key: PRNGKey) -> BeliefMemory:
+        buffer = init_buffer(trajectory_shape(env, boundary), config.buffer_size, num_tasks)
+        return BeliefMemory(trainer.init(key), buffer)
+
+    def read(params: PyTree, carry: Float[Array, "n E"]) -> Float[Array, "n M"]:
+        return model.encoder.apply(params, carry, method="belief").vector()
+
+    def observe(params: PyTree, carry: Array, transition: Transition) -> Array:
+        action = remembered_action(env, transition.action)
+        new = model.encoder.apply(
+            params, carry, action, transition.reward, transition.next_obs, method="step"
+        )
+        return jnp.where(transition.valid[:, None], new, carry)
+
+    def store(state: BeliefMemory, trajectories: Trajectory) -> BeliefMemory:
+        return state._replace(buffer=add_block(state.buffer, trajectories))
+
+    def improve_once(
+        state: BeliefState, key: PRNGKey, buffer: TrajectoryBuffer
+    ) -> tuple[BeliefState, Metrics]:
+        sample_key, loss_key = jax.random.split(key)
+        batch = sample_trajectories(sample_key, buffer, config.batch_size)
+        return trainer.improve(loss_key, state, batch)
+
+    def improve(key: PRNGKey, state: BeliefMemory) -> tuple[BeliefMemory, Metrics]:
+        keys = jax.random.split(key, config.updates)
+
+        def step(belief: BeliefState, key: PRNGKey) -> tuple[BeliefState, Metrics]:
+            return improve_once(belief, key, state.buffer)
+
+        new, metrics = jax.lax.scan(step, state.belief, keys)
+        filled = state.buffer.size >= config.batch_size
+        new = keep_unless(filled, new, state.belief)
+        return state._replace(belief=new), jax.tree.map(jnp.mean, metrics)
+
+    return Memory(
+        2 * config.latent_size,
+        init,
+        lambda state: state.belief.params["encoder"],
+        lambda n: jnp.zeros((n, config.hidden_size)),
+        read,
+        observe,
+        store,
+        improve,
+    )
+
+
+def _check_buffer(config: BeliefConfig, tasks: int) -> None:
+    """Raises a ValueError if a batch is more than the buffer can hold in whole steps."""
+    batch = config.batch_size
+    if config.buffer_size // tasks * tasks < batch:
+        raise ValueError(
+            f"buffer_size must hold a batch of {batch} in whole steps of {tasks} tasks: at least "
+            f"{-(-batch // tasks) * tasks}; got {config.buffer_size}"
+        )

@@ -1,0 +1,35 @@
+"""The robust meta-algorithms: which tasks to draw, paired with how much to learn from each.
+
+``METHODS`` is the table that command lines and comparisons choose from; a new method is one
+module and one line in it, or, from outside, ``METHODS["name"] = MethodKind(…)``.
+"""
+
+from roml_jax.methods.baseline import BASELINE, BaselineConfig, baseline
+from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
+from roml_jax.methods.kind import MethodKind
+from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
+from roml_jax.methods.oracle import ORACLE, OracleConfig, oracle
+from roml_jax.methods.roml import ROML, RoMLConfig, roml
+
+METHODS: dict[str, MethodKind] = {
+    "baseline": BASELINE,
+    "cvar-ml": CVAR_ML,
+    "roml": ROML,
+    "naive": NAIVE,
+    "oracle": ORACLE,
+}
+
+__all__ = [
+    "METHODS",
+    "BaselineConfig",
+    "CVaRMLConfig",
+    "MethodKind",
+    "NaiveConfig",
+    "OracleConfig",
+    "RoMLConfig",
+    "baseline",
+    "cvar_ml",
+    "naive",
+    "oracle",
+    "roml",
+]

@@ -1,0 +1,70 @@
+"""Draws from a moving task distribution, mixed with some from the original one."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from roml_jax.types import Draw, Family, PRNGKey
+
+
+def importance_weights(
+    family: Family, tasks: Float[Array, "n D"], phi: Float[Array, " P"]
+) -> Float[Array, " n"]:
+    """How much more likely tasks are in the original distribution than in ``D_phi``.
+
+    Args:
+      family: the task distribution.
+      tasks: ``[n, D]``.
+      phi: ``[P]``, the distribution they were drawn from.
+
+    Returns:
+      ``[n]``, ``D_phi0(z) / D_phi(z)``, positive.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 2 line 11.
+    """
+    return jnp.exp(family.log_prob(tasks, family.phi0) - family.log_prob(tasks, phi))
+
+
+def random_plan(key: PRNGKey, n: int, nu: float) -> Bool[Array, "{n}"]:
+    """Marks ``floor(nu * n)`` of n positions, chosen at random, as reference draws."""
+    return jax.random.permutation(key, n) < whole(nu * n)
+
+
+def draw_mixture(
+    key: PRNGKey, family: Family, phi: Float[Array, " P"], is_reference: Bool[Array, " n"]
+) -> Draw:
+    """Draws tasks from ``D_phi0`` where ``is_reference``, else from ``D_phi``.
+
+    Args:
+      key: for the draws.
+      family: the task distribution.
+      phi: ``[P]``, the sample distribution.
+      is_reference: ``bool[n]``.
+
+    Returns:
+      A ``Draw`` of n tasks; the weights of reference draws are exactly 1.
+
+    Reference:
+      Greenberg et al. (2023), Alg. 2 lines 5-6 and 10-12.
+    """
+    keys = jax.random.split(key, is_reference.size)
+    sources = jnp.where(is_reference[:, None], jnp.asarray(family.phi0)[None], phi[None])
+    tasks = jax.vmap(lambda k, source: family.sample(k, source, 1)[0])(keys, sources)
+    weights = jnp.where(is_reference, 1, importance_weights(family, tasks, phi))
+    return Draw(tasks, weights, is_reference)
+
+
+def whole(x: float) -> int:
+    """``floor(x)``, with products such as ``0.29 * 100`` taken for the integers they mean."""
+    return math.floor(round(x, 9))
+
+
+def check_nu(nu: float) -> None:
+    """Raises a ValueError unless ``nu`` is a fraction of reference draws, in [0, 1)."""
+    if not 0 <= nu < 1:
+        raise ValueError(f"nu={nu} is the fraction of reference draws: choose it in [0, 1).")
