@@ -8,17 +8,23 @@ from jaxtyping import Array, Float
 
 
 def weighted_mean(x: Float[Array, " N"], weight: Float[Array, " N"]) -> Float[Array, ""]:
-    """Mean over the weight; 0 when all weights are."""
-    return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1e-8)
+    """Mean by non-negative weights, of whatever size; 0 when all weights are."""
+    total = jnp.sum(weight)
+    return jnp.sum(x * weight) / jnp.where(total > 0, total, 1.0)
 
 
 def normalize_advantages(
     advantages: Float[Array, " N"], weight: Float[Array, " N"]
 ) -> Float[Array, " N"]:
-    """``(A - mean) / (std + 1e-5)`` over the weighted samples, unbiased deviation."""
+    """``(A - mean) / (std + 1e-5)`` over the weighted samples, unbiased deviation.
+
+    The size of the weights does not matter: the deviation divides by
+    ``sum(w) - sum(w²) / sum(w)``, which is ``n - 1`` for n weights of 1.
+    """
     mean = weighted_mean(advantages, weight)
     squares = jnp.sum(weight * jnp.square(advantages - mean))
-    std = jnp.sqrt(squares / jnp.maximum(jnp.sum(weight) - 1.0, 1.0))
+    freedom = jnp.sum(weight) - weighted_mean(weight, weight)
+    std = jnp.sqrt(squares / jnp.where(freedom > 0, freedom, 1.0))
     return (advantages - mean) / (std + 1e-5)
 
 
@@ -55,7 +61,7 @@ def value_loss(
       values: ``[N]`` new values.
       old_values: ``[N]`` values during the rollout.
       targets: ``[N]``.
-      weight: ``[N]`` in [0, 1].
+      weight: ``[N]``, non-negative.
       clip: bound on the change from ``old_values``; None for the plain error.
       huber: Huber error of threshold 1 (``d^2 / 2`` inside), else ``d^2``.
     """

@@ -15,7 +15,7 @@ from roml_jax.rollout import (
     rollout_returns,
     seen_obs,
 )
-from roml_jax.types import Boundary
+from roml_jax.types import Agent, Boundary
 from tests.probes import Echo, scripted_agent
 
 ENV = Echo()  # K = 3 episodes of H = 4 steps
@@ -193,3 +193,46 @@ def test_unknown_boundary_names_the_choices():
         boundary = object.__new__(Boundary)
         object.__setattr__(boundary, "observation", "reset")
         inspect.unwrap(Boundary.__post_init__)(boundary)
+
+
+# ------------------------------------------------------------------ begin, and paths
+
+
+def test_an_agent_begins_every_episode():
+    """Before its first action, with a key of its own, and the first episode included."""
+    seen = []
+
+    def begin(params, carry, key):
+        seen.append(params)
+        return {
+            "guess": jnp.broadcast_to(jax.random.uniform(key), (2,)),
+            "count": carry["count"] + 1,
+        }
+
+    agent = Agent(
+        init_carry=lambda n: {"guess": jnp.zeros(n), "count": jnp.zeros(n)},
+        act=lambda params, carry, obs, key, deterministic: (
+            jnp.stack([carry["guess"], carry["count"]], axis=1),
+            (),
+        ),
+        observe=lambda params, carry, transition: carry,
+        env_action=lambda action: action,
+        begin=begin,
+    )
+    tasks = jnp.array([[1.0, NEVER], [2.0, 1.0]])
+    data = jax.jit(lambda key: rollout(key, ENV, agent, 0.5, tasks))(jax.random.key(0))
+    guess, count = np.moveaxis(np.asarray(data.action).reshape(K, H, 2, 2), -1, 0)
+    assert (count == np.arange(1.0, K + 1)[:, None, None]).all()
+    assert (guess == guess[:, :1, :1]).all() and len(np.unique(guess)) == K
+    assert seen == [0.5]  # traced once
+
+
+def test_paths_have_starts_of_their_own():
+    for boundary in (Boundary("terminal"), Boundary("start")):
+        data = run([NEVER, 2.0], boundary)
+        path, obs = np.asarray(data.path_obs), data.obs
+        np.testing.assert_array_equal(path[:, 1:], obs[:, 1:])
+        np.testing.assert_array_equal(path[0, 0], obs[0, 0])
+        later = obs[1:, 1] if boundary.observation == "terminal" else obs[1:, 0]
+        np.testing.assert_array_equal(path[1:, 0], later)
+        assert len(np.unique(path[..., START])) == K * 2  # no number of another episode

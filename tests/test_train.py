@@ -1,19 +1,17 @@
-"""One training step however it is run, for every method on every learner."""
+"""One training step however it is run, for every listed method on every listed learner."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from roml_jax import methods
-from roml_jax.learners.maml import MAMLConfig, maml
+from experiments.spec.learners import LEARNERS
+from roml_jax import methods, risk, samplers
 from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
 from roml_jax.learners.policy_parts import PolicyConfig
-from roml_jax.learners.ppo import PPOConfig, ppo
-from roml_jax.learners.rl2 import RL2Config, rl2
-from roml_jax.learners.varibad import VariBADConfig, varibad
-from roml_jax.train import TrainState, make_train
-from roml_jax.types import Learner
+from roml_jax.methods import METHODS
+from roml_jax.train import StepMetrics, TrainState, make_grouped_train, make_train
+from roml_jax.types import Draw, Learner, MetaAlgorithm, TaskSampler
 from tests.probes import Probe
 
 ENV = Probe("arms", length=3, horizon=3, episodes=2)  # terminates with its very last step
@@ -45,20 +43,26 @@ class Arms:
         return x, task[0] * x
 
 
-LEARNERS = {
-    "ppo": lambda: ppo(ENV, PPOConfig(B, policy=POLICY)),
-    "varibad": lambda: varibad(ENV, VariBADConfig(B, 0, policy=POLICY, belief=BELIEF)),
-    "rl2": lambda: rl2(ENV, RL2Config(B, policy=POLICY, memory=RECURRENT)),
-    "maml": lambda: maml(Arms(), MAMLConfig(B, support=2, query=4, layers=(3,))),
+# Smaller settings; a learner or a method that is not listed here is tested with its defaults.
+SMALL = {
+    "ppo": {"policy": POLICY},
+    "varibad": {"warmup_frames": 0, "policy": POLICY, "belief": BELIEF},
+    "rl2": {"policy": POLICY, "memory": RECURRENT},
+    "maml": {"support": 2, "query": 4, "layers": (3,)},
 }
+NEEDED = {"naive": {"pool": 6}, "oracle": {"phi": (0.2, 0.8)}}
 LOSSES = {"maml": {"outer_loss", "grad_norm"}}
-METHODS = {
-    "baseline": lambda: methods.baseline(FAMILY, 0.5),
-    "cvar_ml": lambda: methods.cvar_ml(FAMILY, 0.5),
-    "roml": lambda: methods.roml(FAMILY, 0.5),
-    "naive": lambda: methods.naive(FAMILY, 0.5, pool=6),
-    "oracle": lambda: methods.oracle(FAMILY, 0.5, [0.2, 0.8]),
-}
+
+
+def make_learner(name):
+    kind = LEARNERS[name]
+    tasks = Arms() if kind.supervised else ENV
+    return kind.make(tasks, kind.config(num_tasks=B, **SMALL.get(name, {})))
+
+
+def make_method(name):
+    kind = METHODS[name]
+    return kind.make(FAMILY, kind.config(alpha=0.5, **NEEDED.get(name, {})))
 
 
 @pytest.fixture(scope="module", params=LEARNERS)
@@ -69,7 +73,7 @@ def learner_name(request):
 @pytest.fixture(scope="module")
 def learner(learner_name, module_traces):
     """A learner whose functions are compiled once for all methods."""
-    made = LEARNERS[learner_name]()
+    made = make_learner(learner_name)
     jitted = {
         name: jax.jit(module_traces(name, getattr(made, name)))
         for name in ("init", "collect", "update")
@@ -96,7 +100,7 @@ def module_traces():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_contract_of_every_method_on_every_learner(name, learner, learner_name, module_traces):
-    init, step = make_train(learner, METHODS[name]())
+    init, step = make_train(learner, make_method(name))
     state = init(jax.random.key(0))
     assert isinstance(state, TrainState) and isinstance(learner, Learner)
     describe = lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False))  # noqa: E731
@@ -159,7 +163,7 @@ def test_selection_and_sampler_see_the_returns_of_the_step():
 
 def test_jitted_scanned_and_vmapped_steps_agree():
     """Same numbers to 1e-4 relative: only the order of sums may differ."""
-    init, step = make_train(LEARNERS["ppo"](), methods.roml(FAMILY, 0.5))
+    init, step = make_train(make_learner("ppo"), methods.roml(FAMILY, 0.5))
     seeds = jnp.arange(2)
 
     def from_seed(seed):
@@ -193,3 +197,72 @@ def test_jitted_scanned_and_vmapped_steps_agree():
         same(singles[i], jax.tree.map(lambda x: x[i], many))  # noqa: B023
     entropies = [metrics["entropy"] for _, metrics in singles]
     assert not jnp.array_equal(*entropies)
+
+
+# ------------------------------------------------------------------ what the step hands on
+
+
+def test_metrics_are_told_apart_by_who_says_them():
+    _, step = make_grouped_train(scripted_learner(), methods.roml(FAMILY, 0.5))
+    init, flat_step = make_train(scripted_learner(), methods.roml(FAMILY, 0.5))
+    metrics = step(init(jax.random.key(0)))[1]
+    assert metrics.learner.keys() == {"loss"}
+    assert metrics.sampler.keys() == {"updated", "selected", "q_alpha", "q_beta"}
+    told = {"return_mean", "phi", "sample_mean", "reference_mean", "reference_cvar"}
+    assert metrics.tasks.keys() == told
+    assert flat_step(init(jax.random.key(0)))[1].keys() == metrics.flat().keys()
+    with pytest.raises(ValueError, match=r"two metrics .* have the name phi"):
+        StepMetrics({"loss": 0, "phi": 1}, {}, {"phi": 2}).flat()
+
+
+def recording_sampler():
+    """Draws the step's number as its tasks, and keeps what it is told afterwards."""
+
+    def sample(key, state, n):
+        tasks = jnp.full((n, 1), state["count"])
+        return Draw(tasks, jnp.ones(n), jnp.ones(n, bool))
+
+    def update(key, state, draw, returns):
+        return state | {"count": state["count"] + 1, "extra": draw.extras["twice"]}, {}
+
+    init = lambda key: {"count": jnp.zeros(()), "extra": jnp.zeros(B)}  # noqa: E731
+    return TaskSampler(init, sample, update, lambda state: state["count"][None])
+
+
+def test_samplers_and_weighings_read_the_learners_extras():
+    learner = scripted_learner()._replace(extras=lambda rollout: {"twice": 2 * rollout[:, 0]})
+    weigh = lambda draw, returns: 1 + draw.extras["twice"]  # noqa: E731
+    init, step = make_train(learner, MetaAlgorithm(recording_sampler(), weigh, 0.5))
+    state = init(jax.random.key(0))
+    for i in range(3):
+        state, metrics = step(state)
+        assert (state.sampler["extra"] == 2 * i).all()
+        assert (state.learner["weights"] == 1 + 2 * i).all()
+        assert metrics["phi"] == i + 1  # of the state that the step has led to
+        assert metrics["return_mean"] == -i
+
+
+def test_a_method_may_be_a_schedule():
+    """Soft risk: the tail that is learned from falls from all to the worst task alone."""
+
+    def at(step):
+        alpha = jnp.maximum(1 - step / 4, 0.25)
+        return MetaAlgorithm(samplers.fixed(FAMILY), risk.tail(alpha), alpha)
+
+    init, step = make_train(scripted_learner(), at)
+
+    @jax.jit
+    def run(key):
+        def one(state, _):
+            state, metrics = step(state)
+            return state, (state.learner["weights"].sum(), metrics["reference_cvar"])
+
+        return jax.lax.scan(one, init(key), None, length=6)[1]
+
+    counts, cvars = run(jax.random.key(0))
+    assert counts.tolist() == [4, 3, 2, 1, 1, 1]
+    alone = make_train(scripted_learner(), methods.cvar_ml(FAMILY, 0.5))
+    state = alone[0](jax.random.key(0))
+    for _ in range(3):
+        state, metrics = alone[1](state)
+    np.testing.assert_allclose(cvars[2], metrics["reference_cvar"])  # alpha was a half then

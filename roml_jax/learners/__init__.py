@@ -1,6 +1,7 @@
 """Meta-learners: black boxes that turn tasks into rollouts, and rollouts into a better policy."""
 
 from roml_jax.learners.maml import MAMLConfig, maml
+from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
 from roml_jax.learners.on_policy import on_policy
 from roml_jax.learners.policy_parts import PolicyConfig
 from roml_jax.learners.ppo import PPOConfig, ppo
@@ -8,10 +9,12 @@ from roml_jax.learners.rl2 import RL2Config, rl2
 from roml_jax.learners.varibad import VariBADConfig, varibad
 
 __all__ = [
+    "BeliefConfig",
     "MAMLConfig",
     "PPOConfig",
     "PolicyConfig",
     "RL2Config",
+    "RecurrentConfig",
     "VariBADConfig",
     "maml",
     "on_policy",

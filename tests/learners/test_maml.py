@@ -189,6 +189,19 @@ def test_unselected_tasks_do_not_matter(average):
     np.testing.assert_allclose(metrics["outer_loss"], want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("average", ["batch", "selected"])
+def test_tasks_count_by_their_weights(average):
+    learner = maml(SINE, MAMLConfig(layers=(4,), average=average, num_tasks=3))
+    key, collect_key = jax.random.split(jax.random.key(0))
+    state = learner.init(key)
+    tasks = sample_tasks(jax.random.key(1), SINE, 3)
+    _, batch, returns = learner.collect(collect_key, state, tasks)
+    weights = jnp.array([0.5, 2.0, 0.0])
+    _, metrics = learner.update(key, state, batch, weights)
+    want = -(0.5 * returns[0] + 2 * returns[1]) / (2.5 if average == "selected" else 3)
+    np.testing.assert_allclose(metrics["outer_loss"], want, rtol=1e-5)
+
+
 def test_the_outer_step_is_adam(learner):
     key, collect_key = jax.random.split(jax.random.key(0))
     state = learner.init(key)

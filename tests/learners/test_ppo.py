@@ -63,6 +63,7 @@ def test_weighted_mean():
     x = jnp.array([1.0, 2.0, 6.0])
     np.testing.assert_allclose(weighted_mean(x, jnp.array([1.0, 1.0, 0.0])), 1.5)
     assert weighted_mean(x, jnp.zeros(3)) == 0
+    np.testing.assert_allclose(weighted_mean(x, jnp.array([1e-12, 3e-12, 0.0])), 1.75)
 
 
 def test_advantages_are_normalised_over_the_samples_that_count():
@@ -71,6 +72,13 @@ def test_advantages_are_normalised_over_the_samples_that_count():
     got = normalize_advantages(jnp.asarray(a), jnp.asarray(weight, jnp.float32))
     want = (a - a[weight].mean()) / (a[weight].std(ddof=1) + 1e-5)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    # Weights of any size, by the formula of NumPy.
+    weight = rng.exponential(size=50).astype(np.float32)
+    deviation = np.sqrt(np.cov(a, aweights=weight))
+    want = (a - np.average(a, weights=weight)) / (deviation + 1e-5)
+    for scale in (1e-4, 1.0, 1e4):
+        got = normalize_advantages(jnp.asarray(a), jnp.asarray(scale * weight))
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     # Equal advantages, one sample and none give zero instead of NaN.
     for weight in (jnp.ones(3), jnp.array([1.0, 0.0, 0.0])):
         np.testing.assert_array_equal(normalize_advantages(jnp.full(3, 7.0), weight), 0)
@@ -400,6 +408,25 @@ def test_what_the_mask_leaves_out(unselected):
         assert difference > 0.1 * moved
     # Statistics take in all tasks, in either mode.
     assert not np.allclose(got[0].params.obs_moments.mean, other[0].params.obs_moments.mean)
+
+
+def test_tasks_count_by_their_weights():
+    config = dataclasses.replace(SMALL, unselected="drop", minibatches=1)
+    _, state, update = make_update(config, discrete=True)
+    update, (data, belief) = jax.jit(update), make_case(discrete=True)
+
+    def moved(weights):
+        new, _ = update(data, belief, np.float32(weights))
+        return jax.tree.map(lambda a, b: a - b, new.params.network, state.params.network)
+
+    def apart(a, b):
+        return float(optax.tree.norm(jax.tree.map(jnp.subtract, a, b)) / optax.tree.norm(b))
+
+    equal, some = moved(np.ones(B)), moved(MASK)
+    assert apart(moved(np.full(B, 0.25)), equal) < 1e-3  # their common size does not matter
+    assert apart(moved(np.where(MASK, 1.0, 1e-5)), some) < 1e-3  # next to nothing is nothing
+    halfway = moved(np.where(MASK, 1.0, 0.3))
+    assert apart(halfway, equal) > 0.01 and apart(halfway, some) > 0.01
 
 
 def test_nothing_selected_moves_nothing():

@@ -7,9 +7,10 @@ import pytest
 
 from roml_jax import methods
 from roml_jax.evaluate import evaluate
-from roml_jax.learners.memory import BeliefConfig
+from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
 from roml_jax.learners.policy_parts import PolicyConfig, make_network, policy_inputs
 from roml_jax.learners.ppo import PPOConfig, ppo
+from roml_jax.learners.rl2 import RL2Config, rl2
 from roml_jax.learners.varibad import VariBADConfig, varibad
 from roml_jax.rollout import rollout
 from roml_jax.train import make_train
@@ -131,8 +132,7 @@ def test_an_arm_without_memory_is_a_coin_toss():
     np.testing.assert_array_equal(arm_scores(learner, state), 0.5)
 
 
-def test_an_arm_is_inferred_from_its_reward():
-    """VariBAD must play the right arm after one step, in the second episode from its first."""
+def make_varibad():
     belief = BeliefConfig(
         latent_size=2,
         hidden_size=16,
@@ -148,8 +148,20 @@ def test_an_arm_is_inferred_from_its_reward():
         buffer_size=256,
         updates=3,
     )
-    config = VariBADConfig(16, 0, BOUNDARY, policy(latent_embedding=16), belief)
-    learner = varibad(ARMS, config)
+    return varibad(ARMS, VariBADConfig(16, 0, BOUNDARY, policy(latent_embedding=16), belief))
+
+
+def make_rl2():
+    memory = RecurrentConfig(
+        hidden_size=16, latent_size=16, action_embedding=4, obs_embedding=4, reward_embedding=4
+    )
+    return rl2(ARMS, RL2Config(16, 0, BOUNDARY, policy(), memory))
+
+
+@pytest.mark.parametrize("make", [make_varibad, make_rl2], ids=["varibad", "rl2"])
+def test_an_arm_is_inferred_from_its_reward(make):
+    """The right arm must be played after one step, in the second episode from its first."""
+    learner = make()
     state, returns = train(learner, ARMS, 150)
     scores = arm_scores(learner, state)
     np.testing.assert_array_equal(scores[0, 0], 0.5)  # nothing is known yet
