@@ -15,8 +15,9 @@ first time, and adds what happens to the CVaR.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import Ant, HalfCheetah, Humanoid
-from experiments.bench.timing import keep
+from experiments.bench import timing
 from experiments.spec.build import build
+from experiments.spec.words import one_of
 from experiments.training.agents import load_agent, make_test, task_returns
 from experiments.training.retest import find_runs
 from experiments.training.runs import read_config
@@ -44,34 +46,51 @@ CHOICES: dict[str, dict[str, Any]] = {
 ACTIONS = ("gait", "noise")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measures the bodies asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bodies", nargs="+", default=tuple(BODIES), choices=tuple(BODIES))
-    parser.add_argument("--actions", nargs="+", default=ACTIONS, choices=ACTIONS)
-    parser.add_argument("--tasks", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="agents to test instead")
-    parser.add_argument("--out", type=Path, help="CSV file for the rows")
-    args = parser.parse_args(argv)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to play.
+
+    Attributes:
+      bodies: those that are compared.
+      actions: how they move.
+      tasks: of each comparison.
+      seed: of tasks, starts and actions.
+      runs: folders of runs whose agents are tested instead.
+      out: CSV file for the rows.
+    """
+
+    bodies: tuple[str, ...] = tuple(BODIES)
+    actions: tuple[str, ...] = ACTIONS
+    tasks: int = 500
+    seed: int = 0
+    runs: tuple[Path, ...] = ()
+    out: Path | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures the bodies asked for.
+
+    Raises:
+      UserError: an option is not valid.
+    """
+    options = timing.parse(Options(), argv, "experiments.bench.fidelity", __doc__)
+    bodies = [one_of("body", name, BODIES) for name in options.bodies]
+    actions = [one_of("action", name, ACTIONS) for name in options.actions]
     sizes: list[Any] = [
-        partial(measure, body, variation, kind, args.tasks, args.seed)
-        for body in args.bodies
-        for variation in VARIATIONS
-        for kind in args.actions
+        partial(measure, body, variation, kind, options.tasks, options.seed)
+        for body, variation, kind in itertools.product(bodies, VARIATIONS, actions)
     ]
-    if args.runs:
-        paths = [path for folder in args.runs for path in find_runs(folder)]
-        sizes = [partial(measure_agent, path, args.tasks) for path in paths]
+    if options.runs:
+        paths = [path for folder in options.runs for path in find_runs(folder)]
+        sizes = [partial(measure_agent, path, options.tasks) for path in paths]
     names = [name for name in CHOICES if name != "raw"]
     print("| tasks | actions | raw |", *(f"{name} - raw |" for name in names))
     print("|---|---|---|", *("---|" for _ in names), sep="")
-    rows: list[dict[str, Any]] = []
+    table = timing.Table(options.out)
     for size in sizes:
-        rows.append(size())
-        _print(rows[-1], names)
-        if args.out:
-            keep(args.out, rows)
+        table.keep(size())
+        _print(table.rows[-1], names)
+    return 0
 
 
 def measure(body: str, variation: str, actions: str, tasks: int, seed: int) -> dict[str, Any]:
@@ -159,4 +178,4 @@ def _print(row: dict[str, Any], names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -10,50 +10,60 @@ The parts are compiled and timed apart, so they need not add up to the step.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from experiments.bench.timing import best, keep, time_steps
+import tyro
+
+from experiments.bench import timing
 from experiments.training.host import device_name
 
-TASKS = (32, 128, 1024, 4096)
-SEEDS = (1, 4, 16)
 ORIGINAL_FRAMES_PER_S = 1500.0  # the original PyTorch code on two CPU cores, one seed
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the sizes asked for, one process each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, nargs="+", default=TASKS, help="tasks per step")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds at once")
-    parser.add_argument(
-        "--memory-gib", type=float, default=_memory_gib(), help="skip what needs more"
-    )
-    parser.add_argument("--out", type=Path, help="CSV file for the rows")
-    parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.one:
-        print(json.dumps(measure(*args.one)))
-        return
-    rows = []
-    print(f"{'tasks':>6}{'seeds':>6}{'frames/s':>11}{'x original':>11}{'step ms':>9}", end="")
-    print(f"{'collect':>9}{'policy':>9}{'belief':>9}{'compile s':>10}{'peak GiB':>9}")
-    for tasks in args.tasks:
-        for seeds in args.seeds:
-            row = _in_a_process(tasks, seeds, args.memory_gib)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to time.
+
+    Attributes:
+      tasks: tasks per step.
+      seeds: seeds at once.
+      memory_gib: skip what needs more.
+      out: CSV file for the rows.
+      one: tasks and seeds of a single measurement, in this process, for a row as JSON.
+    """
+
+    tasks: tuple[int, ...] = (32, 128, 1024, 4096)
+    seeds: tuple[int, ...] = (1, 4, 16)
+    memory_gib: float = dataclasses.field(default_factory=lambda: _memory_gib())
+    out: Path | None = None
+    one: Annotated[tuple[int, int] | None, tyro.conf.Suppress] = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the sizes asked for, one process each.
+
+    Raises:
+      UserError: an option is not valid.
+    """
+    options = timing.parse(Options(), argv, "experiments.bench.khazad_dum", __doc__)
+    if options.one:
+        print(json.dumps(measure(*options.one)))
+        return 0
+    table = timing.Table(options.out)
+    for tasks in options.tasks:
+        for seeds in options.seeds:
+            row = _in_a_process(tasks, seeds, options.memory_gib)
             if row is not None:
-                rows.append(row)
-                _print(row)
-                if args.out:
-                    keep(args.out, rows)
+                table.add(row)
+    return 0
 
 
 def measure(tasks: int, seeds: int) -> dict[str, Any]:
@@ -81,10 +91,10 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
     actor = policy(env, config.policy, config.boundary.observation_size(env), memory.size)
 
     keys = jax.random.split(jax.random.key(0), seeds)
-    repeats = max(1, min(10, 400 // (tasks * seeds // 32)))
+    repeats = max(1, min(10, 400 // max(1, tasks * seeds // 32)))
     state = jax.jit(jax.vmap(init))(keys)
 
-    step_s, compile_s, state = time_steps(step, state, repeats)
+    step_s, compile_s, state = timing.time_steps(step, state, repeats)
     peak_gib = _peak_gib(jax.devices()[0])  # of training, before the parts are timed
 
     def collect(key: Any, learner_state: Any) -> Any:
@@ -110,7 +120,7 @@ def measure(tasks: int, seeds: int) -> dict[str, Any]:
 
         run = jax.jit(lambda keys, args: jax.lax.map(lambda key: once(key, args), keys))
         repeated = jax.random.split(jax.random.key(1), repeats)
-        return best(lambda: run(repeated, args)) / repeats
+        return timing.best(lambda: run(repeated, args)) / repeats
 
     data = jax.jit(jax.vmap(collect))(keys, state.learner)
     parts = {
@@ -155,15 +165,6 @@ def _in_a_process(tasks: int, seeds: int, memory_gib: float) -> dict[str, Any] |
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def _print(row: dict[str, Any]) -> None:
-    print(
-        f"{row['tasks']:>6}{row['seeds']:>6}{row['frames_per_s']:>11,}{row['times_original']:>11}"
-        f"{row['step_ms']:>9}{row['collect_ms']:>9}{row['policy_ms']:>9}{row['belief_ms']:>9}"
-        f"{row['compile_s']:>10}{row['peak_gib']:>9}",
-        flush=True,
-    )
-
-
 def _memory_gib() -> float:
     return 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
@@ -176,4 +177,4 @@ def _peak_gib(device: Any) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

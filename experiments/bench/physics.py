@@ -4,16 +4,16 @@
 different mass under random controls, in every engine that is installed, and prints a table.
 The column "of C" is the speed as a part of that of bare MuJoCo C: the same models, states and
 threads, in a loop in Python without JAX, measured in turns with the engine.
-``--training`` times whole training steps instead, of half-cheetah-mass or of the presets that
-follow it. ``--out FILE.csv`` keeps the rows.
+``--training`` times whole training steps instead, of half-cheetah-mass or of ``--presets``.
+``--out FILE.csv`` keeps the rows.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,54 +21,61 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bench.timing import keep, time_steps
+from experiments.bench import timing
+from experiments.spec.words import one_of
 from experiments.training.host import device_name
 
-BODIES = ("half-cheetah", "ant", "humanoid")
-TASKS = (16, 128, 1024)
-SEEDS = (1, 4)
+BODIES, ENGINES = ("half-cheetah", "ant", "humanoid"), ("mujoco", "mjx", "warp")
 SETTLE, SECONDS, TURNS = 100, 2.0, 3  # control steps before, seconds of a measurement, repeats
 FRAMES = 128_000  # of one seed in a measurement of training, or two steps
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the sizes asked for."""
-    from experiments.domains.mujoco.presets import presets as mujoco_presets
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to time.
 
-    presets = sorted(mujoco_presets())
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bodies", nargs="+", default=BODIES, choices=BODIES)
-    parser.add_argument("--engines", nargs="+", default=None, choices=("mujoco", "mjx", "warp"))
-    parser.add_argument("--tasks", type=int, nargs="+", default=TASKS, help="worlds at once")
-    words = "time training steps of these instead, or of half-cheetah-mass"
-    parser.add_argument("--training", nargs="*", metavar="PRESET", choices=presets, help=words)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of --training")
-    parser.add_argument("--out", type=Path, help="CSV file for the rows")
-    args = parser.parse_args(argv)
-    sizes = (
-        [
-            (measure_training, (preset, engine, seeds))
-            for preset in args.training or ["half-cheetah-mass"]
-            for engine in args.engines or ["auto"]
-            for seeds in args.seeds
-        ]
-        if args.training is not None
-        else [
-            (measure, (body, engine, tasks))
-            for body in args.bodies
-            for engine in args.engines or _installed()
-            for tasks in args.tasks
-        ]
-    )
-    rows: list[dict[str, Any]] = []
-    for function, size in sizes:
-        row = function(*size)
-        rows.append(row)
-        if len(rows) == 1:
-            print(*(f"{name:>{_width(name, row)}}" for name in row))
-        print(*(f"{_text(value):>{_width(name, rows[0])}}" for name, value in row.items()))
-        if args.out:
-            keep(args.out, rows)
+    Attributes:
+      bodies: those that are stepped.
+      engines: those that step them; none for all that are installed, or for the usual one of
+        training.
+      tasks: worlds at once.
+      training: time training steps instead.
+      presets: of training.
+      seeds: of training, side by side.
+      out: CSV file for the rows.
+    """
+
+    bodies: tuple[str, ...] = BODIES
+    engines: tuple[str, ...] = ()
+    tasks: tuple[int, ...] = (16, 128, 1024)
+    training: bool = False
+    presets: tuple[str, ...] = ("half-cheetah-mass",)
+    seeds: tuple[int, ...] = (1, 4)
+    out: Path | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the sizes asked for.
+
+    Raises:
+      UserError: an option is not valid.
+    """
+    from experiments.domains.mujoco.presets import presets
+
+    options = timing.parse(Options(), argv, "experiments.bench.physics", __doc__)
+    engines = [one_of("engine", name, ENGINES) for name in options.engines]
+    bodies = [one_of("body", name, BODIES) for name in options.bodies]
+    names = [one_of("preset", name, presets()) for name in options.presets]
+    table = timing.Table(options.out)
+    if options.training:
+        for preset, engine in itertools.product(names, engines or ["auto"]):
+            for seeds in options.seeds:
+                table.add(measure_training(preset, engine, seeds))
+    else:
+        for body, engine in itertools.product(bodies, engines or _installed()):
+            for tasks in options.tasks:
+                table.add(measure(body, engine, tasks))
+    return 0
 
 
 def measure(body: str, engine: str, tasks: int) -> dict[str, Any]:
@@ -121,7 +128,7 @@ def measure_training(preset: str, engine: str, seeds: int) -> dict[str, Any]:
     built = build(dataclasses.replace(experiment, env=env))
     state = jax.jit(jax.vmap(built.init))(jax.random.split(jax.random.key(0), seeds))
     repeats = max(2, FRAMES // built.learner.frames_per_step)
-    step_s, compile_s, _ = time_steps(built.step, state, repeats)
+    step_s, compile_s, _ = timing.time_steps(built.step, state, repeats)
     return {
         "preset": preset,
         "engine": built.env.engine,
@@ -189,13 +196,5 @@ def _installed() -> list[str]:
     return ["mujoco", "mjx", *["warp"] * (find_spec("warp") is not None)]
 
 
-def _text(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _width(name: str, row: dict[str, Any]) -> int:
-    return max(len(name), len(_text(row[name]))) + 2
-
-
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -8,44 +8,58 @@ validations and the test are not in these times.
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments.bench.timing import keep, time_steps
+from experiments.bench import timing
 from experiments.presets import PRESETS
 from experiments.spec.build import build
+from experiments.spec.words import one_of
 from experiments.training.host import device_name
-
-METHODS, SEEDS = ("baseline", "cvar-ml", "roml"), (1, 10, 30)
-REPEATS = 100  # steps that are timed as one program
+from roml_jax.methods import METHODS
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the methods and numbers of seeds asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds at once")
-    parser.add_argument("--out", type=Path, help="CSV file for the rows")
-    args = parser.parse_args(argv)
-    rows: list[dict[str, Any]] = []
-    for method in args.methods:
-        for seeds in args.seeds:
-            rows.append(measure(method, seeds))
-            if len(rows) == 1:
-                print("  ".join(name.rjust(14) for name in rows[0]))
-            print("  ".join(str(value).rjust(14) for value in rows[-1].values()), flush=True)
-            if args.out:
-                keep(args.out, rows)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to time.
+
+    Attributes:
+      methods: each of these.
+      seeds: seeds at once.
+      repeats: steps that are timed as one program.
+      out: CSV file for the rows.
+    """
+
+    methods: tuple[str, ...] = ("baseline", "cvar-ml", "roml")
+    seeds: tuple[int, ...] = (1, 10, 30)
+    repeats: int = 100
+    out: Path | None = None
 
 
-def measure(method: Any, seeds: int) -> dict[str, Any]:
+def main(argv: Sequence[str]) -> int:
+    """Runs the methods and numbers of seeds asked for.
+
+    Raises:
+      UserError: an option is not valid.
+    """
+    options = timing.parse(Options(), argv, "experiments.bench.sine", __doc__)
+    methods = [one_of("method", name, METHODS) for name in options.methods]
+    table = timing.Table(options.out)
+    for method in methods:
+        for seeds in options.seeds:
+            table.add(measure(method, seeds, options.repeats))
+    return 0
+
+
+def measure(method: str, seeds: int, repeats: int) -> dict[str, Any]:
     """Times one method with some seeds side by side."""
     built = build(PRESETS["sine"].choose(method=method))
     state = jax.jit(jax.vmap(built.init))(jax.random.split(jax.random.key(0), seeds))
-    step_s, compile_s, _ = time_steps(built.step, state, REPEATS)
+    step_s, compile_s, _ = timing.time_steps(built.step, state, repeats)
     return {
         "method": method,
         "seeds": seeds,
@@ -60,4 +74,4 @@ def measure(method: Any, seeds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -1,21 +1,81 @@
-"""What the benchmarks share: times, the device, and a table of rows."""
+"""What the benchmarks share: options, times, and a table of rows."""
 
 from __future__ import annotations
 
 import csv
+import io
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from experiments import cli
+from experiments.spec.errors import UserError
+from experiments.training.runs import write_whole
+
+O = TypeVar("O")  # noqa: E741
 
 
-def keep(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes all rows so far."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def parse(default: O, argv: Sequence[str], module: str, doc: str) -> O:
+    """The options of a benchmark from its arguments, see ``cli.parse``.
+
+    Raises:
+      UserError: a flag or a value is not valid, or a number is less than 1.
+    """
+    options = cli.parse(
+        type(default), default, argv, prog=f"python -m {module}", description=doc.splitlines()[0]
+    )
+    for name, value in vars(options).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(type(number) is int and number < 1 for number in numbers) and name != "seed":
+            told = " ".join(map(str, numbers))
+            raise UserError(f"{cli.flag_of(name)} must be at least 1; got {told}")
+    return options
+
+
+def run(main: Callable[[Sequence[str]], int]) -> None:
+    """Ends the process with what a benchmark comes to."""
+    sys.exit(cli.run(main))
+
+
+class Table:
+    """Rows that are printed, and kept in a file, as soon as each is known.
+
+    Attributes:
+      file: CSV file for the rows, written whole or not at all; None keeps none.
+      rows: those so far, all with the same names.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        """Prints nothing yet."""
+        self.file = file
+        self.rows: list[dict[str, Any]] = []
+        self._widths: list[int] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One more row; the first one also prints the names."""
+        cells = [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()]
+        if not self.rows:
+            self._widths = [max(map(len, pair)) + 2 for pair in zip(row, cells, strict=True)]
+            self._print(list(row))
+        self._print(cells)
+        self.keep(row)
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """One more row of the file alone."""
+        self.rows.append(row)
+        if self.file is not None:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.file, text.getvalue())
+
+    def _print(self, cells: Sequence[str]) -> None:
+        columns = zip(cells, self._widths, strict=True)
+        print("".join(cell.rjust(width) for cell, width in columns), flush=True)
 
 
 def best(run: Callable[[], Any]) -> float:
