@@ -25,3 +25,19 @@ def check_positive(config: Any, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} must be positive; got {getattr(config, name)}")
+
+
+def check_in(name: str, value: Any, interval: str, meaning: str) -> None:
+    """Raises a ValueError unless a number lies in an interval.
+
+    Args:
+      name: of the number.
+      value: the number, or a concrete scalar array.
+      interval: as it is written: "[0, 1)" holds 0 and not 1.
+      meaning: what the number is, for the message.
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    if not (above and below):
+        raise ValueError(f"{name}={value} is {meaning}: choose it in {interval}.")

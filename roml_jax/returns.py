@@ -89,9 +89,9 @@ def meta_gae(
         an episode the terminal one.
       seen_next_values: ``[T, …]`` of the observations acted upon next: at the end of
         an episode the first of the next episode. Equal to ``next_values`` elsewhere.
-      terminated: see above.
-      truncated: see above.
-      meta_end: see above.
+      terminated: ``bool[T, …]``, steps with which the task ended the episode.
+      truncated: ``bool[T, …]``, steps with which the time limit did.
+      meta_end: ``bool[T, …]``, last steps on a task.
       discount: in [0, 1].
       trace_decay: lambda, in [0, 1].
       time_limit: ``"ignore"`` sets the advantage of a truncated step to zero and lets
@@ -102,6 +102,9 @@ def meta_gae(
 
     Returns:
       ``[T, …]`` advantages.
+
+    Raises:
+      ValueError: ``time_limit`` is unknown.
 
     Reference: Schulman et al. (2016); Zintgraf et al. (2020), Section 3.
     """

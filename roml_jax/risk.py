@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from roml_jax.checks import check_in
 from roml_jax.types import Alpha, Draw, Metrics, Weigh
 
 _SLACK = 2e-7  # part of alpha * N that float32 may add by rounding, which makes no task
@@ -24,8 +25,8 @@ def check_alpha(alpha: Alpha) -> Alpha:
     Raises:
       ValueError: it is known, and out of range.
     """
-    if not isinstance(alpha, jax.core.Tracer) and not 0 < alpha <= 1:
-        raise ValueError(f"alpha={alpha} is the fraction of worst tasks: choose it in (0, 1].")
+    if not isinstance(alpha, jax.core.Tracer):
+        check_in("alpha", alpha, "(0, 1]", "the fraction of worst tasks")
     return alpha
 
 

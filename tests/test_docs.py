@@ -5,6 +5,7 @@ The blocks of a page run in order in one namespace, with the strict settings of 
 
 import contextlib
 import re
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -16,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import cli, compare, evaluate, figures, render
 from experiments.presets import PRESETS
+from experiments.spec.errors import UserError
 from experiments.spec.learners import LEARNERS
 
 ROOT = Path(__file__).parents[1]
@@ -149,7 +152,16 @@ def continuous_control(page):
     np.testing.assert_allclose(fields["dof_damping"], page.cheetah.dof_damping / 2, rtol=1e-6)
 
 
+def learners(page):
+    assert page.state.step == 10 and page.learner.agent.init_carry(3)[0].shape == (3,)
+    assert jnp.isfinite(page.metrics["return_mean"]).all()
+    total, count = page.running_mean().init_carry(2)
+    seen = page.running_mean().read((), (total - 3.0, count + 2.0))
+    np.testing.assert_allclose(seen[0], [-1.5, np.log(3)], rtol=1e-6)
+
+
 RESULTS = {
+    "docs/learners.md": (learners,),
     "docs/continuous-control.md": (continuous_control,),
     "docs/your-environment.md": (your_environment, your_environment_finds_faults),
     "docs/your-learner.md": (your_learner,),
@@ -162,7 +174,7 @@ RESULTS = {
 def test_page_runs(page, run, capsys):
     result = run(page, blocks(page))
     print(capsys.readouterr().out)
-    for check in RESULTS.get(page, ()):
+    for check in RESULTS[page]:
         check(result)
 
 
@@ -177,3 +189,37 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), target
+
+
+# ------------------------------------------------------------------ commands
+
+COMMAND = re.compile(r"^(?:\$ )?python -m experiments\.(\w+)((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+PARSERS = {
+    "train": cli.parse_train,
+    "compare": compare._parse,
+    "evaluate": evaluate._parse,
+    "figures": figures._parse,
+    "render": render._parse,
+}
+
+
+def commands(page):
+    """Every line of a shell block that calls a command: ``(name, words)``."""
+    text = (ROOT / page).read_text()
+    for block in re.findall(r"^```bash\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        for name, rest in COMMAND.findall(block):
+            words = shlex.split(rest.replace("\\\n", " "), comments=True)
+            yield name, words[: words.index("&")] if "&" in words else words
+
+
+@pytest.mark.parametrize("page", [README, "experiments/results/README.md", *PAGES])
+def test_commands_are_understood(page):
+    for name, words in commands(page):
+        if name in PARSERS and not any("$" in word for word in words):
+            PARSERS[name](words)
+
+
+def test_commands_are_found():
+    assert len(list(commands(README))) > 15
+    with pytest.raises(UserError, match="did you mean --horizon"):
+        PARSERS["train"](["khazad-dum", "--env.horizon", "5"])

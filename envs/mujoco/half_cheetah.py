@@ -18,8 +18,6 @@ from .models import Body
 from .physics import PhysicsState
 from .tasks import Scale
 
-Variation = Literal["vel", "mass", "body", "10d-a", "10d-b", "10d-c"]
-
 _GEOMS, _HEAD = tuple(range(1, 9)), (2,)  # all but the floor
 _RADIUS, _HALF_LENGTH = 0, 1  # columns of geom_size
 _CONTROL_COST = 0.05

@@ -135,7 +135,7 @@ def _differences(returns: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def make_actions(key: Any, env: Any, kind: str, tasks: int) -> jax.Array:
-    """Actions ``[H, tasks, A]`` that reach the bounds of the action space; see above."""
+    """Actions ``[H, tasks, A]`` that reach the bounds of the action space."""
     frequency_key, other_key = jax.random.split(key)
     space = env.action_space
     if kind == "noise":

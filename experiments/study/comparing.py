@@ -80,7 +80,7 @@ def train_groups(groups: list[Group]) -> tuple[int, list[str]]:
             return code, failures
         if code:
             told = f"{group.method.spec}, seeds {' '.join(seed_words(group.seeds))}"
-            failures.append(f"{told}: {reason or f'exit code {code}, see above'}")
+            failures.append(f"{told}: {reason or f'exit code {code}, as said when it ended'}")
             print("failed:", failures[-1], file=sys.stderr, flush=True)
     return int(bool(failures)), failures
 

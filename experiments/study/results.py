@@ -71,7 +71,7 @@ class Results(NamedTuple):
     validation: pd.DataFrame
     sampler: pd.DataFrame
     episodes: pd.DataFrame
-    risk: pd.DataFrame = pd.DataFrame(columns=_RISK)
+    risk: pd.DataFrame
 
 
 def tested_words(table: pd.DataFrame) -> str:
@@ -102,8 +102,8 @@ def read(folder: Path) -> Results:
     tables = []
     for name in Results._fields:
         file = folder / f"{name}.csv"
-        if not file.is_file() and name in Results._field_defaults:
-            tables.append(Results._field_defaults[name])
+        if not file.is_file() and name == "risk":  # which older results have none of
+            tables.append(pd.DataFrame(columns=_RISK))
             continue
         if not file.is_file():
             raise UserError(

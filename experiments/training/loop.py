@@ -59,7 +59,7 @@ class StopSignal:
             signal.signal(number, old)
 
 
-class Habits(NamedTuple):
+class LoopOptions(NamedTuple):
     """How the host goes about a training.
 
     Attributes:
@@ -82,7 +82,7 @@ class Loop:
       functions: compiled.
       start: the state, and the best agents so far of every seed.
       first_step: the step of the state, None if it is fresh.
-      habits: how to go about it.
+      options: how to go about it.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Loop:
         start: tuple[PyTree, list[dict[str, Best]]],
         *,
         first_step: int | None,
-        habits: Habits,
+        options: LoopOptions,
     ) -> None:
-        self.session, self.functions, self.habits = session, functions, habits
+        self.session, self.functions, self.options = session, functions, options
         self.state, self.best = start
         self.step, self.skipped = first_step or 0, 0  # updates left out since the start
         self._metric_names = session.built.metric_names()
@@ -102,7 +102,7 @@ class Loop:
         columns = [*_LEADING, *metrics, _SKIPPED, *_VALIDATION.values()]
         self._logs = [MetricsLog(path, columns, first_step) for path in session.paths]
         pairs = list(zip(session.runs, session.paths, strict=True))
-        self._trackers = [[make(*pair) for pair in pairs] for make in habits.trackers]
+        self._trackers = [[make(*pair) for pair in pairs] for make in options.trackers]
         self._before = self._logs[0].seconds
         self._start = time.perf_counter()
 
@@ -131,7 +131,7 @@ class Loop:
                 bar.update((self.step - before) * per_step)
                 seconds = (time.perf_counter() - begun) / (self.step - before)
                 chunk = int(np.clip(_SECONDS / seconds, 1, self.functions.chunk))
-                if time.perf_counter() - saved > self.habits.checkpoint_seconds:
+                if time.perf_counter() - saved > self.options.checkpoint_seconds:
                     self._try_to_save()
                     saved = time.perf_counter()
             while not self._try_to_save():  # the state lives only as long as this process
@@ -184,21 +184,21 @@ class Loop:
         failed = good < n
         n = good + failed
         self.step += n
-        if failed and self.habits.skip:
+        if failed and self.options.skip:
             self._leave_out(before, good, ~fine[good])
         due = self.step % built.experiment.validation_every == 0 or self.step == built.total_steps
-        checks = self._validate(bar) if due and (not failed or self.habits.skip) else None
+        checks = self._validate(bar) if due and (not failed or self.options.skip) else None
         tables = [self._rows(metrics, n, i) for i in range(len(self.session.runs))]
         for i, rows in enumerate(tables):
             for j, row in enumerate(rows):
                 row |= {"step": first + j + 1, _SKIPPED: int(not fine[j, i])}
             rows[-1] |= checks[i] if checks else {}
         self._log(tables)
-        if failed and not self.habits.skip:
+        if failed and not self.options.skip:
             seed = int(np.argmin(fine[good]))
             raise NotFinite(self._diagnosis(tables[seed][good], seed))
         for i, check in enumerate(checks or []):
-            if not np.isfinite([*check.values()]).all() and not self.habits.skip:
+            if not np.isfinite([*check.values()]).all() and not self.options.skip:
                 raise NotFinite(self._diagnosis(check, i))
 
     def _leave_out(self, before: PyTree, good: int, bad: np.ndarray) -> None:

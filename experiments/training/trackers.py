@@ -6,6 +6,7 @@ training does not depend on it.
 
 from __future__ import annotations
 
+import importlib
 import math
 import uuid
 from collections.abc import Callable
@@ -119,6 +120,6 @@ def _import(name: str, flag: str) -> Any:
       UserError: it is not installed.
     """
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"{flag} needs: pip install {name}") from error

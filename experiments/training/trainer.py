@@ -20,7 +20,7 @@ from experiments.spec.errors import UserError, warn
 from experiments.spec.words import check_alphas, check_seeds
 from experiments.training import agents, checkpoints, report, runs, trackers
 from experiments.training.device import Session, compile_functions, start_state
-from experiments.training.loop import Habits, Loop, NotFinite
+from experiments.training.loop import Loop, LoopOptions, NotFinite
 from experiments.training.runs import Run
 
 
@@ -46,7 +46,7 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
         chosen = [run.at_alpha(alpha) for alpha in alphas for run in chosen]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
-    chosen, habits = _to_do(chosen, options), _habits(options)
+    chosen = _to_do(chosen, options)
     paths, seeds = [run.path(options.out) for run in chosen], [run.seed for run in chosen]
     step = None if options.overwrite else common_step(paths)
     built = build(chosen[0].experiment)
@@ -61,7 +61,7 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
     again = shlex.join(word for word in argv if word not in ("--overwrite", "--no-overwrite"))
     try:
         with _termination_as_interrupt():
-            stopped, loop = _train(session, step, habits)
+            stopped, loop = _train(session, step, _loop_options(options))
             if stopped is None:
                 _finish(session, loop)
                 return 0
@@ -75,23 +75,23 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
     return 128 + stopped
 
 
-def _habits(options: cli.Options) -> Habits:
+def _loop_options(options: cli.Options) -> LoopOptions:
     """How to go about the training."""
     chosen = [trackers.tensorboard()] if options.tensorboard else []
     chosen += [trackers.wandb(options.wandb)] if options.wandb else []
-    return Habits(60 * options.checkpoint_minutes, options.on_nan == "continue", tuple(chosen))
+    return LoopOptions(60 * options.checkpoint_minutes, options.on_nan == "continue", tuple(chosen))
 
 
-def _train(session: Session, step: int | None, habits: Habits) -> tuple[int | None, Loop]:
+def _train(session: Session, step: int | None, options: LoopOptions) -> tuple[int | None, Loop]:
     """Compiles and trains; returns the signal that stopped it, if any, and what it came to."""
-    functions, seconds = compile_functions(session, keep=habits.skip)
+    functions, seconds = compile_functions(session, keep=options.skip)
     print(f"{'compile':8}{seconds:.1f} s", flush=True)
     loop = Loop(
         session,
         functions,
         start_state(session, functions, step),
         first_step=step,
-        habits=habits,
+        options=options,
     )
     stopped = loop.run()
     if loop.skipped:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from roml_jax import distributions
+from roml_jax.checks import check_in
 from roml_jax.families._parts import (
     Names,
     Number,
@@ -79,8 +80,7 @@ def normal(mean: Numbers, std: Numbers, *, min_std: float = 0.01, name: Names = 
     mean_d, std_d = pair("mean", mean, "std", std)
     if not (std_d > 0).all():
         raise ValueError(f"std={std} of a normal must be positive in every component.")
-    if not 0 < min_std <= 1:
-        raise ValueError(f"min_std={min_std} is a part of std: choose it in (0, 1].")
+    check_in("min_std", min_std, "(0, 1]", "a part of std")
     names = component_names(name, mean_d.size)
     lowest = np.float32(min_std) * std_d
 
@@ -131,8 +131,7 @@ def categorical(
     p = np.asarray(probs, np.float64)
     if p.ndim != 1 or p.size < 2 or not (np.isfinite(p) & (p > 0)).all():
         raise ValueError(f"probs={probs} must be two or more positive numbers.")
-    if not 0 <= eps < 1 / p.size:
-        raise ValueError(f"eps={eps} is a probability floor: choose it in [0, {1 / p.size:.3g}).")
+    check_in("eps", eps, f"[0, {1 / p.size:.3g})", "a probability floor")
 
     def sample(key: PRNGKey, phi: Float[Numeric, " P"], n: int) -> Float[Array, "{n} 1"]:
         index = distributions.categorical(probs=phi).sample(seed=key, sample_shape=(n,))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from roml_jax import distributions
+from roml_jax.checks import check_in
 from roml_jax.families._parts import (
     Names,
     Number,
@@ -175,8 +176,7 @@ def _unit_beta(
 
     The Jacobian of the map does not depend on ``phi`` and is left out of ``log_prob``.
     """
-    if not 0 <= eps < 0.5:
-        raise ValueError(f"eps={eps} clips units to [eps, 1 - eps]: choose it in [0, 0.5).")
+    check_in("eps", eps, "[0, 0.5)", "what units are clipped by at both ends")
     fits = {"moments": lambda u, w: weighted_mean(u, w), "ml": _beta_ml}
     if fit not in fits:
         raise ValueError(f"fit={fit!r} is unknown: choose 'moments' or 'ml'.")

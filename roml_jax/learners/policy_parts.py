@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from roml_jax import distributions
-from roml_jax.checks import check_at_least, check_choice, check_positive
+from roml_jax.checks import check_at_least, check_choice, check_in, check_positive
 from roml_jax.networks import Activation, ActorCritic, Initialization, PolicyOutput, hidden_init
 from roml_jax.normalize import Moments, normalize
 from roml_jax.returns import TIME_LIMITS, TimeLimit
@@ -90,9 +90,8 @@ class PolicyConfig:
         check_at_least(self, 1, "layers", "obs_embedding", "latent_embedding")
         check_at_least(self, 0, "entropy_coef", "value_coef")
         check_positive(self, "learning_rate", "adam_eps", "clip", "max_grad_norm", "init_std")
-        for name in ("discount", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
+        check_in("discount", self.discount, "[0, 1]", "what a later reward is worth")
+        check_in("gae_lambda", self.gae_lambda, "[0, 1]", "the decay of traces")
 
 
 class PolicyParams(NamedTuple):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from roml_jax.checks import check_in
 from roml_jax.types import Draw, Family, PRNGKey
 
 
@@ -66,5 +67,4 @@ def whole(x: float) -> int:
 
 def check_nu(nu: float) -> None:
     """Raises a ValueError unless ``nu`` is a fraction of reference draws, in [0, 1)."""
-    if not 0 <= nu < 1:
-        raise ValueError(f"nu={nu} is the fraction of reference draws: choose it in [0, 1).")
+    check_in("nu", nu, "[0, 1)", "the fraction of reference draws")

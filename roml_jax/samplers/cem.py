@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from roml_jax.checks import check_in
 from roml_jax.quantiles import weighted_quantile
 from roml_jax.risk import check_alpha
 from roml_jax.samplers._mixture import check_nu, draw_mixture, random_plan, whole
@@ -79,7 +80,7 @@ def cem(
     Reference:
       Greenberg et al. (2023), Alg. 2 and 3, Eq. (9); Greenberg (2022), dynamic-target CEM.
 
-    Differs from the paper in ties and in the quantile, see above.
+    Differs from the paper in ties (``strict``) and in the quantile (``quantile``).
     """
     _check(alpha, beta, nu, batch, soft_update, quantile)
 
@@ -232,11 +233,9 @@ def _check(
 ) -> None:
     """Raises a ValueError with one line for the first argument that is out of range."""
     check_alpha(alpha)
-    if not 0 < beta < 1:
-        raise ValueError(f"beta={beta} is the selected fraction of a batch: choose it in (0, 1).")
+    check_in("beta", beta, "(0, 1)", "the selected fraction of a batch")
     check_nu(nu)
-    if not 0 <= soft_update < 1:
-        raise ValueError(f"soft_update={soft_update} is the kept part of phi: choose it in [0, 1).")
+    check_in("soft_update", soft_update, "[0, 1)", "the kept part of phi")
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch} is a number of tasks: choose at least 1, or None.")
     if quantile not in ("population", "plain"):

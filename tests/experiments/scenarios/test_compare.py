@@ -342,8 +342,8 @@ def test_a_failure_does_not_end_the_comparison(several, tmp_path, monkeypatch):
     assert code == 1 and asked == ["baseline", "baseline", "roml"]
     assert complaints.splitlines()[-3:] == [
         "failed: baseline, seeds 1: no such luck",
-        "failed: baseline, seeds 5: exit code 1, see above",
-        "failed: roml, seeds 5: exit code 1, see above",
+        "failed: baseline, seeds 5: exit code 1, as said when it ended",
+        "failed: roml, seeds 5: exit code 1, as said when it ended",
     ]
     table = pd.read_csv(tmp_path / "results" / "khazad-dum" / "table.csv")
     assert list(table["method"]) == ["roml"] and list(table["seeds"]) == [1]

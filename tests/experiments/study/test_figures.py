@@ -90,6 +90,7 @@ def make_results(methods=METHODS, seeds=SEEDS, moving=("roml",)):
         pd.DataFrame(validation),
         pd.DataFrame(sampler, columns=columns),
         pd.DataFrame(episodes),
+        pd.DataFrame(columns=["method", "seed", "steps", "alpha", "cvar"]),
     )
 
 

@@ -302,7 +302,8 @@ def results(means=MEANS, learner="varibad"):
             tail = np.nan if seed == 1 else float(seed)
             parts.append({**own, "low": 0.3, "high": np.inf, "mean": tail})
     empty = pd.DataFrame()
-    return compact.Results(pd.DataFrame(heads), pd.DataFrame(whole + parts), *[empty] * 3)
+    levels = pd.DataFrame(columns=["method", "seed", "steps", "alpha", "cvar"])
+    return compact.Results(pd.DataFrame(heads), pd.DataFrame(whole + parts), *[empty] * 3, levels)
 
 
 def test_summary_by_hand():
