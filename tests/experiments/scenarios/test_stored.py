@@ -23,7 +23,7 @@ STORED = sorted((Path(__file__).parents[1] / "stored").glob("*.tar.gz"))
 
 
 NAMES = [file.name.split(".")[0] for file in STORED]
-SLOW = [pytest.param(f, marks=[pytest.mark.slow] * ("varibad" not in f.name)) for f in STORED]
+SLOW = [pytest.param(f, marks=[pytest.mark.slow] * ("ppo" not in f.name)) for f in STORED]
 
 
 def unpack(file: Path, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from experiments.presets import PRESETS
 from experiments.spec.build import build
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import settings
+from experiments.spec.learners import LEARNERS
 from experiments.training import runs
 from experiments.training.runs import Run
 
@@ -113,3 +114,28 @@ def test_every_method_builds(name, tiny_experiment):
     built = build(dataclasses.replace(chosen, learner=tiny_experiment.learner))
     assert built.metric_names()["phi"] == ("phi_mean_rain",)
     assert built.metric_names()["return_mean"] == ("return_mean",)
+
+
+# ------------------------------------------------------------------ names
+
+
+def test_two_settings_of_one_name_are_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Greedy:
+        num_tasks: int = 4
+        batch: int = 3  # as RoML's
+
+    experiment = dataclasses.replace(PRESETS["khazad-dum"].experiment, learner=Greedy())
+    with pytest.raises(ValueError, match="batch"):
+        settings(experiment)
+
+
+def test_learners_are_told_apart_by_name(monkeypatch, tmp_path):
+    """Two may share a settings class."""
+    kind = LEARNERS["ppo"]._replace(label="Another PPO")
+    monkeypatch.setitem(LEARNERS, "another", kind)
+    first, second = (PRESETS["khazad-dum"].choose(name) for name in ("ppo", "another"))
+    assert type(first.learner) is type(second.learner)
+    run = Run("khazad-dum", second, 0)
+    runs.write_config(tmp_path, run, [0])
+    assert runs.read_config(tmp_path) == run and run.folder == "roml-another"
