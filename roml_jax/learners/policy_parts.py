@@ -42,7 +42,8 @@ class PolicyConfig:
       anneal_updates: policy updates over which the learning rate falls linearly to
         zero; None keeps it constant.
       epochs: passes over a step's data.
-      minibatches: per pass; must divide the frames of a training step.
+      minibatches: per pass; must divide the frames of a training step, or its tasks if the
+        memory learns with the policy.
       clip: bound on the probability ratio, and on the change of clipped values.
       entropy_coef: weight of the entropy bonus.
       value_coef: weight of the value loss.
