@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Real
 
 
 def weighted_quantile(
     x: Float[Array, " N"],
-    q: float | int | Real[Array, ""],
+    q: float | int | np.floating | Real[Array, ""],
     weights: Float[Array, " N"] | None = None,
     *,
     population: bool = False,

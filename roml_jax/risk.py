@@ -9,12 +9,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from roml_jax.checks import check_in
 from roml_jax.types import Alpha, Draw, Metrics, Weigh
 
-_SLACK = 2e-7  # part of alpha * N that float32 may add by rounding, which makes no task
+_EPS32 = 2.0**-23  # of float32
+_SLACK64 = 2.0**-50  # of a product in float64: 1 - 0.95 is 0.050000000000000044
+_PLACES = 9  # most decimals that are looked for
 
 
 def check_alpha(alpha: Alpha) -> Alpha:
@@ -34,24 +37,77 @@ def tail_size(n: int, alpha: Alpha) -> int | Int[Array, ""]:
     """The number of tasks in the ``alpha``-tail of ``n`` tasks: ``ceil(alpha * n)``.
 
     Args:
-      n: number of tasks, at least 1.
-      alpha: fraction of worst tasks, in (0, 1].
+      n: number of tasks, 1 … 2³¹ - 1.
+      alpha: fraction of worst tasks, in (0, 1], of any floating dtype. A traced one outside
+        is clipped: at least one task, at most all.
 
     Returns:
-      An integer in ``1 … n``, an array if ``alpha`` is one. The product is rounded to nine
-      decimals first (lowered by 2e-7 of it for an array), so that 7 % of 100 tasks are 7,
-      although ``0.07 * 100 > 7`` in floating point.
+      An integer in ``1 … n``, an array if ``alpha`` is one. What counts is the decimal that
+      ``alpha`` stands for: 5 % of 20 tasks are 1, although 0.05 is 0.0500000007 in float32, and
+      7 % of 100 are 7, although ``0.07 * 100 > 7`` in floating point. A number that is no short
+      decimal, such as 1/3, is lowered by half a rounding step of its dtype.
 
     Raises:
       ValueError: ``n`` or ``alpha`` is out of range.
     """
-    if n < 1:
-        raise ValueError(f"n={n} is a number of tasks: it must be at least 1.")
+    if not 1 <= n < 2**31:
+        raise ValueError(f"n={n} is a number of tasks: it must be at least 1, and less than 2^31.")
     check_alpha(alpha)
-    if isinstance(alpha, jax.Array):
-        size = jnp.ceil(alpha * n * (1 - _SLACK))
-        return jnp.clip(size, 1, n).astype(jnp.int32)
-    return max(1, math.ceil(round(float(alpha) * n, 9)))
+    if isinstance(alpha, jax.core.Tracer):
+        return _tail_size_of_array(n, alpha)
+    if isinstance(alpha, float | int):  # as NumPy's float64 is
+        return max(1, math.ceil(alpha * n * (1 - _SLACK64)))
+    with jax.ensure_compile_time_eval():
+        size = _known_tail_size(n, jnp.asarray(alpha))
+    return size if isinstance(alpha, jax.Array) else int(size)
+
+
+def _tail_size_of_array(n: int, alpha: Float[Array, ""]) -> Int[Array, ""]:
+    """``tail_size`` of a number of any dtype, known or not yet, in whole numbers.
+
+    Both forms of ``alpha``, ``digits / 10^places`` and ``bits / 2^25 / 2^shift``, are multiplied
+    by ``n`` digit by digit from the last one on, rounded up each time, which ends in the product
+    rounded up: ``ceil(ceil(x) / b) = ceil(x / b)``.
+    """
+    if not jnp.issubdtype(alpha.dtype, jnp.floating):
+        return jnp.clip(alpha * n, 1, n).astype(jnp.int32)
+    if alpha.dtype == jnp.float64:
+        return jnp.clip(jnp.ceil(alpha * n * (1 - _SLACK64)), 1, n).astype(jnp.int32)
+    eps = float(jnp.finfo(alpha.dtype).eps)
+    alpha = jnp.clip(alpha.astype(jnp.float32), 0, 1)
+    powers = jnp.asarray(10.0 ** np.arange(_PLACES + 1), jnp.float32)  # exact
+    scaled = alpha * powers
+    digits = jnp.round(scaled)
+    known = (digits * eps < 0.5) & (jnp.abs(scaled - digits) <= eps * scaled)
+    places = jnp.argmax(known)
+    decimal = _product(digits[places].astype(jnp.uint32), n, 10, _PLACES, places)
+
+    mantissa, exponent = jnp.frexp(alpha)  # mantissa in [0.5, 1)
+    half = round(eps / _EPS32)  # a half rounding step, in units of 2^-25
+    bits = 2 * (mantissa * 2**24).astype(jnp.uint32) - half
+    binary = _product(bits, n, 2, 25, 25)
+    shift = jnp.clip(-exponent, 0, 31).astype(jnp.uint32)
+    binary = (binary >> shift) + ((binary & ((jnp.uint32(1) << shift) - 1)) > 0)
+    size = jnp.where(known.any(), decimal, binary)
+    return jnp.clip(size, 1, n).astype(jnp.int32)
+
+
+_known_tail_size = jax.jit(_tail_size_of_array, static_argnums=0)  # eager loops compile anew
+
+
+def _product(digits: Array, n: int, base: int, most: int, places: Array | int) -> Array:
+    """``ceil(digits / base^places * n)`` for a fraction in [0, 1], in uint32."""
+    whole, rest = divmod(n, base)
+
+    def step(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        digits, total = carry
+        digit = digits % base
+        more = digit * whole + (total + digit * rest + base - 1) // base
+        live = i < places
+        return jnp.where(live, digits // base, digits), jnp.where(live, more, total)
+
+    left, total = jax.lax.fori_loop(0, most, step, (digits, jnp.zeros((), jnp.uint32)))
+    return left * n + total  # left is 0, or the 1 of a whole
 
 
 def _worst_first(returns: Float[Array, " N"]) -> Int[Array, " N"]:

@@ -33,7 +33,7 @@ from roml_jax.checks import check_choice
 PRNGKey: TypeAlias = Key[Array, ""]
 Metrics: TypeAlias = dict[str, Array]
 Extras: TypeAlias = dict[str, Array]  # leaves [B, …], what else a rollout says of each task
-Alpha: TypeAlias = float | int | Float[Array, ""]  # in (0, 1]; may be traced, to be swept
+Alpha: TypeAlias = float | int | np.floating | Float[Array, ""]  # in (0, 1]; may be traced
 
 
 class TimeStep(NamedTuple):

@@ -1,3 +1,6 @@
+import math
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +44,9 @@ def test_alpha_out_of_range(alpha):
     for call in calls:
         with pytest.raises(ValueError, match=r"alpha=.*\(0, 1\]"):
             call()
-    with pytest.raises(ValueError, match="n=0"):
-        risk.tail_size(0, 0.5)
+    for n in (0, 2**31):
+        with pytest.raises(ValueError, match=f"n={n} is a number of tasks"):
+            risk.tail_size(n, 0.5)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.07, 0.3, 1.0])
@@ -115,12 +119,51 @@ def test_jit_vmap_grad_and_dtypes(x64):
 # ------------------------------------------------------------------ a level that is swept
 
 
-@pytest.mark.parametrize("n", [1, 3, 20, 100, 1000, 65_536])
-def test_a_traced_level_marks_the_same_tasks(n):
-    alphas = [*np.linspace(0.01, 1, 100).round(2).tolist(), 0.001, 1 / 3, 1e-7]
-    sizes = jax.jit(jax.vmap(lambda alpha: risk.tail_size(n, alpha)))(jnp.array(alphas))
-    assert sizes.tolist() == [risk.tail_size(n, alpha) for alpha in alphas]
-    assert sizes.dtype == jnp.int32
+DECIMALS = [0.05, 0.07, 0.29, 0.001, 1e-6, 0.3, 1.0, 0.123456, *np.linspace(0.01, 1, 100).round(2)]
+
+
+@pytest.mark.parametrize("n", [1, 3, 20, 100, 3008, 65_536, 5_000_000, 2**31 - 1])
+def test_a_level_is_the_decimal_that_it_stands_for(n):
+    """Against exact fractions, for numbers of Python, NumPy and JAX, known or traced."""
+    decimals = [float(decimal) for decimal in DECIMALS]
+    want = [max(1, math.ceil(Fraction(f"{decimal:.6f}") * n)) for decimal in decimals]
+    traced = jax.jit(jax.vmap(lambda alpha: risk.tail_size(n, alpha)))(jnp.array(decimals))
+    assert traced.tolist() == want and traced.dtype == jnp.int32
+    for kind in (float, np.float64, np.float32, jnp.float32):
+        assert [int(risk.tail_size(n, kind(decimal))) for decimal in decimals] == want
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_levels_of_coarse_dtypes(dtype):
+    sizes = jax.jit(jax.vmap(lambda alpha: risk.tail_size(1000, alpha)))
+    assert sizes(jnp.array([0.05, 0.07, 0.01, 0.25, 0.3, 1.0], dtype)).tolist() == [
+        50, 70, 10, 250, 300, 1000,
+    ]  # fmt: skip
+
+
+def test_levels_that_are_no_short_decimals():
+    """They count as what they are, to two steps of their dtype."""
+    values = np.random.default_rng(0).random(300).astype(np.float32)
+    for n in (3, 1000, 123_456_789):
+        sizes = jax.jit(jax.vmap(lambda alpha, n=n: risk.tail_size(n, alpha)))(jnp.array(values))
+        for value, size in zip(values, np.asarray(sizes), strict=True):
+            near = (value * np.float32(1 + step) for step in (-2.4e-7, 2.4e-7))
+            least, most = (math.ceil(Fraction(float(x)) * n) for x in near)
+            assert least <= size <= most
+    assert risk.tail_size(3, 1 / 3) == risk.tail_size(3, np.float32(1 / 3)) == 1
+    assert jax.jit(lambda alpha: risk.tail_size(6, alpha))(2 / 3) == 4
+    assert risk.tail_size(10, 0.1 + 0.2) == 3 and risk.tail_size(7, 1) == 7
+
+
+def test_traced_levels_out_of_range_are_clipped():
+    sizes = jax.jit(jax.vmap(lambda alpha: risk.tail_size(10, alpha)))(jnp.array([-1.0, 0.0, 1.5]))
+    assert sizes.tolist() == [1, 1, 10]
+
+
+def test_a_level_in_64_bits(x64):
+    size = jax.jit(lambda alpha: risk.tail_size(2**31 - 1, alpha))
+    assert size(jnp.array(0.07, jnp.float64)) == math.ceil(Fraction("0.07") * (2**31 - 1))
+    assert size(jnp.array(1.0, jnp.float64)) == 2**31 - 1
 
 
 def test_a_traced_level_gives_the_same_numbers():
