@@ -13,6 +13,7 @@ import tyro
 
 from experiments import cli
 from experiments.spec.errors import UserError
+from experiments.spec.words import check_seed
 from experiments.training.options import RetestOptions
 
 
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     if options.tasks is not None and options.tasks < 1:
         raise UserError(f"--tasks must be at least 1; got {options.tasks}")
+    check_seed("--seed", options.seed)
     from experiments.training.retest import retest  # heavy: not for --help
 
     retest(options)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from experiments import cli
 from experiments.spec.errors import UserError
+from experiments.spec.words import check_seed
 from experiments.videos.options import RenderOptions
 
 
@@ -51,8 +52,7 @@ def _parse(argv: Sequence[str]) -> RenderOptions:
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise UserError(f"--{name} must be positive; got {value:g}")
-    if options.seed is not None and options.seed < 0:
-        raise UserError(f"--seed must be at least 0; got {options.seed}")
+    check_seed("--seed", options.seed)
     return options
 
 

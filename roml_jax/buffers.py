@@ -44,9 +44,17 @@ def add_block(buffer: TrajectoryBuffer, block: PyTree) -> TrajectoryBuffer:
 
     The block size must be the one that the buffer was made for, so that a block never
     straddles the end.
+
+    Raises:
+      ValueError: while tracing, if it cannot be.
     """
     slots = jax.tree.leaves(buffer.data)[0].shape[0]
     size = jax.tree.leaves(block)[0].shape[0]
+    if slots % size:
+        raise ValueError(
+            f"blocks must be of the size that the buffer was made for, which divides its {slots} "
+            f"slots; got {size} trajectories"
+        )
 
     def write(store: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(store, new.astype(store.dtype), buffer.next, 0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+from jaxtyping import Array
+
 
 def check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
     """Raises a ValueError that lists what is valid, unless ``value`` is."""
@@ -41,3 +44,24 @@ def check_in(name: str, value: Any, interval: str, meaning: str) -> None:
     below = value <= high if interval[-1] == "]" else value < high
     if not (above and below):
         raise ValueError(f"{name}={value} is {meaning}: choose it in {interval}.")
+
+
+def check_shape(name: str, x: Any, shape: tuple[int, ...], of: str) -> None:
+    """Raises a ValueError, while tracing, unless an array has the shape of another."""
+    if jnp.shape(x) != shape:
+        raise ValueError(f"{name} must have the shape {shape} of {of}; got {jnp.shape(x)}")
+
+
+def as_vector(name: str, x: Any) -> Array:
+    """An array as a vector of floats of 32 bits at least; integers and booleans are promoted.
+
+    Raises:
+      ValueError: while tracing, if it has no numbers or another rank than one.
+    """
+    x = jnp.asarray(x)
+    if x.ndim != 1 or not (jnp.isrealobj(x) and jnp.issubdtype(x.dtype, jnp.generic)):
+        raise ValueError(
+            f"{name} must be a vector of real numbers: vmap over more axes; got "
+            f"{x.dtype.name}{list(x.shape)}"
+        )
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real
 
+from roml_jax.checks import as_vector, check_shape
+
 
 def weighted_quantile(
-    x: Float[Array, " N"],
+    x: Real[Array, " N"],
     q: float | int | np.floating | Real[Array, ""],
-    weights: Float[Array, " N"] | None = None,
+    weights: Real[Array, " N"] | None = None,
     *,
     population: bool = False,
 ) -> Float[Array, ""]:
@@ -32,13 +34,18 @@ def weighted_quantile(
         n the number of samples of positive weight.
 
     Returns:
-      A scalar in the dtype of ``x``; NaN if no weight is positive.
+      A scalar, float32 at least; NaN if no weight is positive.
+
+    Raises:
+      ValueError: while tracing, if ``x`` is no vector or ``weights`` has another shape.
 
     Reference:
       Greenberg et al. (2023), Alg. 2 line 13, which leaves the estimator open; mid-point
       weights and the correction are those of the authors' cross-entropy package.
     """
-    weights = jnp.ones_like(x) if weights is None else weights.astype(x.dtype)
+    x = as_vector("x", x)
+    weights = jnp.ones_like(x) if weights is None else as_vector("weights", weights).astype(x.dtype)
+    check_shape("weights", weights, x.shape, "x")
     counted = weights > 0
     w = jnp.where(counted, weights, 0) / jnp.where(counted.any(), weights.max(), 1)
 

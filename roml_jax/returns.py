@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from roml_jax.checks import check_choice
+from roml_jax.checks import check_choice, check_shape
 
 TimeLimit: TypeAlias = Literal["ignore", "bootstrap", "continue"]
 TIME_LIMITS: tuple[TimeLimit, ...] = ("ignore", "bootstrap", "continue")
@@ -45,8 +45,14 @@ def gae(
     Returns:
       ``[T, …]`` advantages; ``advantage + value`` is the target of the critic.
 
+    Raises:
+      ValueError: while tracing, if shapes differ: a flag of ``[T]`` must be broadcast first.
+
     Reference: Schulman et al. (2016), Eq. (16).
     """
+    parts = {"values": values, "next_values": next_values, "terminated": terminated, "cut": cut}
+    for name, part in (parts if ignored is None else parts | {"ignored": ignored}).items():
+        check_shape(name, part, jnp.shape(rewards), "rewards")
     deltas = rewards + discount * jnp.where(terminated, 0.0, next_values) - values
     decay = jnp.where(cut, 0.0, discount * trace_decay)
     if ignored is not None:

@@ -10,9 +10,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
-from roml_jax.checks import check_in
+from roml_jax.checks import as_vector, check_in, check_shape
 from roml_jax.types import Alpha, Draw, Metrics, Weigh
 
 _EPS32 = 2.0**-23  # of float32
@@ -110,12 +110,12 @@ def _product(digits: Array, n: int, base: int, most: int, places: Array | int) -
     return left * n + total  # left is 0, or the 1 of a whole
 
 
-def _worst_first(returns: Float[Array, " N"]) -> Int[Array, " N"]:
+def _worst_first(returns: Real[Array, " N"]) -> Int[Array, " N"]:
     """Indices from the lowest return on: NaN below all numbers, ties in order of index."""
     return jnp.lexsort((returns, ~jnp.isnan(returns)))
 
 
-def tail_mask(returns: Float[Array, " N"], alpha: Alpha) -> Bool[Array, " N"]:
+def tail_mask(returns: Real[Array, " N"], alpha: Alpha) -> Bool[Array, " N"]:
     """Marks the ``ceil(alpha * N)`` tasks of lowest return.
 
     Args:
@@ -136,11 +136,12 @@ def tail_mask(returns: Float[Array, " N"], alpha: Alpha) -> Bool[Array, " N"]:
     Differs from the paper in ties: ``R_i <= q`` would take more than ``ceil(alpha * N)``
     tasks when several have the return ``q``.
     """
+    as_vector("returns", returns)
     inside = jnp.arange(returns.size) < tail_size(returns.size, alpha)
     return jnp.zeros(returns.shape, bool).at[_worst_first(returns)].set(inside)
 
 
-def cvar(returns: Float[Array, " N"], alpha: Alpha) -> Float[Array, ""]:
+def cvar(returns: Real[Array, " N"], alpha: Alpha) -> Float[Array, ""]:
     """The mean of the ``ceil(alpha * N)`` lowest returns.
 
     Args:
@@ -148,22 +149,23 @@ def cvar(returns: Float[Array, " N"], alpha: Alpha) -> Float[Array, ""]:
       alpha: fraction of worst tasks, in (0, 1]; 1 gives the mean of all.
 
     Returns:
-      A scalar: the mean over ``tail_mask(returns, alpha)``.
+      A scalar, float32 at least: the mean over ``tail_mask(returns, alpha)``.
 
     Raises:
-      ValueError: ``alpha`` is out of range.
+      ValueError: ``alpha`` is out of range, or ``returns`` no vector.
 
     Reference:
       Greenberg et al. (2023), Eq. (2), over a sample of tasks.
     """
+    values = as_vector("returns", returns)
     order, size = _worst_first(returns), tail_size(returns.size, alpha)
     if isinstance(size, int):
-        return returns[order[:size]].mean()
-    return jnp.where(jnp.arange(returns.size) < size, returns[order], 0).sum() / size
+        return values[order[:size]].mean()
+    return jnp.where(jnp.arange(returns.size) < size, values[order], 0).sum() / size
 
 
 def weighted_cvar(
-    returns: Float[Array, " N"], weights: Float[Array, " N"], alpha: Alpha
+    returns: Real[Array, " N"], weights: Real[Array, " N"], alpha: Alpha
 ) -> Float[Array, ""]:
     """The mean return over the worst ``alpha`` of the total weight.
 
@@ -182,8 +184,10 @@ def weighted_cvar(
       ValueError: ``alpha`` is out of range.
     """
     check_alpha(alpha)
+    x, w = as_vector("returns", returns), as_vector("weights", weights)
+    check_shape("weights", w, x.shape, "returns")
     order = _worst_first(returns)
-    x, w = returns[order], jnp.maximum(weights[order], 0)
+    x, w = x[order], jnp.maximum(w[order], 0)
     above = jnp.cumsum(w) - w  # weight of the tasks that are worse
     inside = jnp.clip(alpha * w.sum() - above, 0, w)
     return jnp.where(inside > 0, inside * x, 0).sum() / inside.sum()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 import tyro
 
 from experiments.spec.errors import UserError
+from experiments.spec.words import check_seed
 from roml_jax.checks import check_at_least
 from roml_jax.methods import METHODS
 
@@ -79,7 +80,7 @@ class Experiment(Generic[E, L, M]):
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
         check_at_least(self, 1, "frames", "validation_tasks", "validation_every", "test_tasks")
-        check_at_least(self, 0, "evaluation_seed")
+        check_seed("--evaluation-seed", self.evaluation_seed)
 
     def tested_agent(self) -> str:
         """``tested`` without a choice left to the method."""

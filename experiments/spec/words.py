@@ -11,6 +11,14 @@ import tyro
 
 from experiments.spec.errors import UserError
 
+LAST_SEED = 2**32 - 1  # the next one is 0 again to a key
+
+
+def check_seed(flag: str, seed: int | None) -> None:
+    """Raises a UserError unless a seed is one, or None."""
+    if seed is not None and not 0 <= seed <= LAST_SEED:
+        raise UserError(f"{flag} is a number from 0 to {LAST_SEED}; got {seed}")
+
 
 def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
     """Seeds from words: a number each, or ``FIRST..LAST``.
@@ -37,14 +45,14 @@ def seed_words(seeds: Sequence[int]) -> list[str]:
 
 
 def check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """The seeds, if there are some and each stands once.
+    """The seeds, if there are some, each stands once, and JAX tells them all apart.
 
     Raises:
       UserError: otherwise.
     """
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    if not seeds or min(seeds) < 0 or max(seeds) > LAST_SEED or len(set(seeds)) < len(seeds):
         told = " ".join(map(str, seeds)) or "none"
-        raise UserError(f"--seeds are one or more different numbers from 0 on; got {told}")
+        raise UserError(f"--seeds are one or more different numbers, 0 to {LAST_SEED}; got {told}")
     return seeds
 
 

@@ -252,7 +252,7 @@ class Loop:
         """Keeps the agent of the i-th seed where it validates as well as ever before."""
         best = self.best[i]
         for name, value in scores.items():
-            if name not in best or not value < best[name].value:
+            if name not in best or as_good(value, best[name].value):
                 now = self.session.one(agent(self.session.built, self.state), i)
                 best[name] = Best(jax.device_get(now), np.int32(self.step), value)
 
@@ -267,6 +267,11 @@ class Loop:
             for trackers in self._trackers:
                 for row in rows:
                     trackers[i].write(row)
+
+
+def as_good(value: float | np.ndarray, best: float | np.ndarray) -> bool:
+    """Whether a score is as good as the best one so far: NaN only where that is NaN, too."""
+    return bool(value >= best or np.isnan(best))
 
 
 def _bar(total: int, done: int, frames: str) -> tqdm:

@@ -41,6 +41,8 @@ WRONG = {
     "--quantile plane": ["plane", "did you mean plain", "population"],
     "--seeds": ["--seeds"],
     "--seeds 1 1": ["--seeds", "different"],
+    "--seeds 4294967296": ["--seeds", "0 to 4294967295"],
+    "--evaluation-seed 4294967296": ["--evaluation-seed", "0 to 4294967295"],
     "--horizon 0": ["horizon", "at least 1"],
     "--rain-mean -1": ["mean", "positive"],
     "--test-tasks 0": ["test_tasks", "at least 1"],
@@ -87,6 +89,7 @@ def test_wrong_arguments_of_evaluate(tmp_path, capsys):
         str(foreign): "not a config of this version",
         str(untrained): "no checkpoint",
         f"{tmp_path} --tasks 0": "--tasks",
+        f"{tmp_path} --seed 4294967296": "--seed is a number from 0 to 4294967295",
         f"{tmp_path} --taks 1": "did you mean --tasks",
     }.items():
         assert cli.run(evaluate.main, arguments.split()) == 2

@@ -204,7 +204,7 @@ def test_the_plan_speaks_of_examples(two, capsys, run_sine, monkeypatch):
         (["--average", "all"], "valid: batch, selected"),
         (["--tested", "last"], "valid: final, best, best-mean, best-cvar"),
         (["--frames", "100"], "choose at least 400 (20 tasks x (10 + 10) examples)"),
-        (["--evaluation-seed", "-1"], "evaluation_seed must be at least 0"),
+        (["--evaluation-seed", "-1"], "--evaluation-seed is a number from 0 to 4294967295; got -1"),
         (["--alphas", "0.1", "2"], "in (0, 1]; got 0.1 2"),
         (["--alphas", "0.1", "0.1"], "different fractions"),
     ],

@@ -9,6 +9,7 @@ from envs.khazad_dum import KhazadDum
 from experiments.domains.khazad_dum.view import khazad_dum_view
 from experiments.training import agents, report, runs
 from experiments.training.agents import Score
+from experiments.training.loop import as_good
 from experiments.training.runs import MetricsLog
 
 
@@ -50,3 +51,9 @@ def test_report_table_lines_up():
     lines = report.table(scores, 0.01).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[3].split()[:4] == ["all", "-0.2500", "±", "0.6353"]
+
+
+def test_nan_is_never_best():
+    nan = np.float32("nan")
+    assert as_good(1.0, 0.5) and as_good(1.0, 1.0) and not as_good(0.5, 1.0)
+    assert not as_good(nan, 1.0) and as_good(1.0, nan) and as_good(nan, nan)

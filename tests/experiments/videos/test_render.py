@@ -512,7 +512,7 @@ def nothing_runs(monkeypatch):
         ("--fps nan", "--fps must be positive; got nan"),
         ("--stride -1", "--stride must be positive; got -1"),
         ("--stride 7", "--stride must be at most the 6 steps of an episode"),
-        ("--seed -1", "--seed must be at least 0; got -1"),
+        ("--seed -1", "--seed is a number from 0 to 4294967295; got -1"),
         ("--format avi", "--format 'avi' is unknown"),
         ("--out x.gif --format mp4", "--out x.gif does not end as --format mp4 does"),
         ("--task 1", "unknown flag --task, did you mean --tasks?"),
