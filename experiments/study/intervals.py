@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+_ROUNDING = 1e-12  # of a number, in sums of many
+
 
 class Interval(NamedTuple):
     """A mean over seeds and how well it is known."""
@@ -58,10 +60,7 @@ def paired(values: Float[np.ndarray, " S"], reference: Float[np.ndarray, " S"]) 
     Raises:
       ValueError: there are more of one than of the other.
     """
-    values, reference = np.asarray(values, float), np.asarray(reference, float)
-    if values.shape != reference.shape:
-        raise ValueError(f"{values.size} values cannot be paired with {reference.size}")
-    return bootstrap(values - reference)
+    return bootstrap(_differences(values, reference))
 
 
 def signed_rank(values: Float[np.ndarray, " S"], reference: Float[np.ndarray, " S"]) -> float:
@@ -73,12 +72,32 @@ def signed_rank(values: Float[np.ndarray, " S"], reference: Float[np.ndarray, " 
 
     Returns:
       That of Wilcoxon's signed-rank test; NaN for fewer than six seeds, which could never
-      give 5 %, and for no difference at all.
+      give 5 %, and 1 for no difference at all.
+
+    Raises:
+      ValueError: there are more of one than of the other.
     """
-    difference = np.asarray(values, float) - np.asarray(reference, float)
-    if difference.size < 6 or not difference.any():
+    difference = _differences(values, reference)
+    if difference.size < 6:
         return np.nan
+    if not difference.any():
+        return 1.0
     return float(stats.wilcoxon(difference).pvalue)
+
+
+def _differences(
+    values: Float[np.ndarray, " S"], reference: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """Differences seed by seed, where such as come of rounding alone are none.
+
+    Raises:
+      ValueError: there are more of one than of the other.
+    """
+    values, reference = np.asarray(values, float), np.asarray(reference, float)
+    if values.shape != reference.shape:
+        raise ValueError(f"{values.size} values cannot be paired with {reference.size}")
+    rounding = np.abs(values - reference) <= _ROUNDING * np.maximum(abs(values), abs(reference))
+    return np.where(rounding, 0.0, values - reference)
 
 
 def _interval(values: np.ndarray, method: Any, level: float, resamples: int) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from experiments.spec.build import build
 from experiments.spec.errors import UserError
 from experiments.study import results as compact
 from experiments.study import sheets, tables
-from experiments.study.intervals import bootstrap, paired
+from experiments.study.intervals import bootstrap, paired, signed_rank
 from experiments.training import checkpoints, runs
 from experiments.training.device import saved_shape
 from roml_jax.evaluate import evaluation_key
@@ -93,6 +93,17 @@ def test_paired_differences_by_hand():
     assert constant == (0.5, 0.5, 0.5, 0.0)
     with pytest.raises(ValueError, match="3 values cannot be paired with 1"):
         paired(np.zeros(3), np.zeros(1))
+
+
+def test_differences_of_rounding_are_none():
+    values = np.array([0.1, 0.2, 0.3, 1e3, -5.0, 7.0, 0.0])
+    other = np.nextafter(values, 9)
+    other[-1] = 0.0
+    assert paired(values, other) == (0, 0, 0, 0) and signed_rank(values, other) == 1
+    other[0] = 0.2
+    assert paired(values, other).mean == pytest.approx(-0.1 / 7) and signed_rank(values, other) == 1
+    with pytest.raises(ValueError, match="7 values cannot be paired with 1"):
+        signed_rank(values, np.zeros(1))
 
 
 # ------------------------------------------------------------------ collecting
