@@ -21,6 +21,7 @@ from roml_jax.methods import METHODS
 # What tyro says, and what of it is of use.
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)")
 _STRAY = re.compile(r"Unrecognized options: (.*)")
+_PARSE = re.compile(r"(.*): Could not find valid parse for arguments")
 _WHERE = re.compile(r"Error parsing (experiment\.)?(learner\.)?")
 
 
@@ -200,5 +201,10 @@ def _condense(boxed: str) -> str:
             f"valid: {', '.join(valid)}"
         )
     if stray := _STRAY.match(text):
+        if stray[1].lower() in ("true", "false"):
+            return f"{stray[1]} is no value of a flag: write --FLAG or --no-FLAG"
         return f"{stray[1]} belongs to no flag; ENV comes first, all else by flags"
-    return _WHERE.sub("", text)
+    text = _WHERE.sub("", text)
+    if parse := _PARSE.match(text):
+        return f"{parse[1]} has no such value: numbers stand apart, 64 32 for instance"
+    return text
