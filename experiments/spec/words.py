@@ -95,24 +95,23 @@ def one_of(what: str, name: str, valid: Iterable[str]) -> str:
 
 def hint(name: str, valid: Iterable[str]) -> str:
     """``, did you mean …?`` if a valid name is near, else a semicolon."""
-    known: dict[str, set[str]] = {}
+    whole: dict[str, set[str]] = {}  # learning-rate of --policy.learning-rate, and all of it
+    short: dict[str, set[str]] = {}  # lr of it
     for word in valid:
         plain = _plain(word)
-        for form in (plain, plain.rpartition(".")[2], _initials(plain)):  # …, learning-rate, lr
-            known.setdefault(form, set()).add(word)
-    near = [_plain(name)] if _plain(name) in known else []
-    near = near or difflib.get_close_matches(_plain(name), known, n=1, cutoff=0.5)
-    return f", did you mean {' or '.join(sorted(known[near[0]]))}?" if near else ";"
+        last = plain.rpartition(".")[2]
+        for form in (plain, last):
+            whole.setdefault(form, set()).add(word)
+        short.setdefault("".join(part[:1] for part in last.split("-")), set()).add(word)
+    asked = _plain(name)
+    near = difflib.get_close_matches(asked, whole, n=1, cutoff=0.5)
+    found = whole.get(asked) or short.get(asked) or (whole[near[0]] if near else set())
+    return f", did you mean {' or '.join(sorted(found))}?" if found else ";"
 
 
 def _plain(word: str) -> str:
     """A word as one thinks of it: RoML and --cvar_ml are roml and cvar-ml."""
     return word.lower().lstrip("-").replace("_", "-")
-
-
-def _initials(plain: str) -> str:
-    """The first letters of the last part: lr of policy.learning-rate."""
-    return "".join(part[:1] for part in plain.rpartition(".")[2].split("-"))
 
 
 def flag_words(name: str, value: Any) -> list[str]:
