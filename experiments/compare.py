@@ -20,7 +20,6 @@ from experiments.spec.errors import UserError
 from experiments.spec.words import check_alphas, check_seeds, one_of
 from experiments.study import schedule
 from experiments.study.options import CompareOptions
-from roml_jax.methods import METHODS
 
 _NOT_HERE = {
     "--method": "name methods by --methods",
@@ -81,8 +80,8 @@ def _parse(argv: Sequence[str]) -> tuple[CompareOptions, list[str]]:
         if reason := _NOT_HERE.get(flag):
             raise UserError(f"{flag} is no flag of a comparison: {reason}")
     methods = [schedule.parse_spec(spec)[0] for spec in options.methods]
-    known = set.union(*(schedule.flags_for(options.env, learner, method) for method in METHODS))
-    of_some = set.union(*(schedule.flags_for(options.env, learner, method) for method in methods))
+    known = schedule.known_flags(options.env, learner)
+    of_some = schedule.known_flags(options.env, learner, methods)
     for flag in cli.given_flags(rest):
         near = difflib.get_close_matches(flag, flags, n=1, cutoff=0.75)
         if near and flag not in known:

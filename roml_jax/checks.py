@@ -56,10 +56,10 @@ def as_vector(name: str, x: Any) -> Array:
     """An array as a vector of floats of 32 bits at least; integers and booleans are promoted.
 
     Raises:
-      ValueError: while tracing, if it has no numbers or another rank than one.
+      ValueError: while tracing, if it is complex or of another rank than one.
     """
     x = jnp.asarray(x)
-    if x.ndim != 1 or not (jnp.isrealobj(x) and jnp.issubdtype(x.dtype, jnp.generic)):
+    if x.ndim != 1 or not jnp.isrealobj(x):
         raise ValueError(
             f"{name} must be a vector of real numbers: vmap over more axes; got "
             f"{x.dtype.name}{list(x.shape)}"

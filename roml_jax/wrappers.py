@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from roml_jax.rollout import Rollout
+from roml_jax.rollout import Rollout, rollout_returns
 from roml_jax.types import Extras, Learner, Metrics, PRNGKey
 
 Shape: TypeAlias = Callable[[Array, Array], Array]  # (rewards[T, B], returns[B]) -> [T, B]
@@ -33,20 +33,15 @@ def shaped(learner: Learner, shape: Shape) -> Learner:
       shaped rewards. A memory that is learned from stored trajectories, such as a belief,
       keeps to the raw ones.
     """
-    returns_of = _returns
 
     def update(
         key: PRNGKey, state: Any, rollout: Rollout, weights: Float[Array, " B"]
     ) -> tuple[Any, Metrics]:
-        reward = shape(rollout.reward, returns_of(rollout))
+        reward = shape(rollout.reward, rollout_returns(rollout))
         reward = jnp.where(rollout.valid, reward, 0.0)
         return learner.update(key, state, rollout._replace(reward=reward), weights)
 
     return learner._replace(update=update)
-
-
-def _returns(rollout: Rollout) -> Float[Array, " B"]:
-    return jnp.sum(rollout.reward, axis=0) / rollout.episodes
 
 
 # ------------------------------------------------------------------ rivals

@@ -17,7 +17,6 @@ from experiments.training import runs
 from experiments.training.host import free_memory
 from experiments.training.runs import Run
 from experiments.training.trainer import common_step
-from roml_jax.methods import METHODS
 
 _GIB = 2**30
 
@@ -93,7 +92,7 @@ def make_row(spec: str, options: CompareOptions, rest: list[str]) -> Row:
     argv = [options.env]
     usual = PRESETS[options.env].default_learner
     argv += ["--learner", options.learner] if options.learner and options.learner != usual else []
-    known = set.union(*(schedule.flags_for(options.env, options.learner, m) for m in METHODS))
+    known = schedule.known_flags(options.env, options.learner)
     own = _own_words(rest, known, schedule.flags_for(options.env, options.learner, name))
     argv += ["--method", name, *own, *words] + (["--name", folder] if folder else [])
     argv += ["--out", options.out] if options.out != CompareOptions.out else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from experiments import cli
@@ -75,6 +77,11 @@ def seeds_at_once(state_bytes: int, free: int | None, asked: int | None) -> int:
         return asked or 1
     room = max(1, int((free - _FIXED_BYTES) // (_STATE_COPIES * state_bytes)))
     return min(room, asked or room)
+
+
+def known_flags(env: str, learner: str, methods: Iterable[str] = METHODS) -> set[str]:
+    """The flags that a training of one of some methods takes, of any by default."""
+    return set().union(*(flags_for(env, learner, method) for method in methods))
 
 
 def flags_for(env: str, learner: str, method: str) -> set[str]:

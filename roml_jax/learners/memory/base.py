@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from roml_jax.encoder import HistoryEncoder
 from roml_jax.rollout import next_obs
 from roml_jax.types import Boundary, Discrete, Metrics, PRNGKey, TaskEnv, Transition
 
@@ -67,6 +68,21 @@ def remembered_size(env: TaskEnv) -> int:
     """A, components of ``remembered_action``."""
     space = env.action_space
     return 1 if isinstance(space, Discrete) else space.size
+
+
+def history_observer(
+    env: TaskEnv, encoder: HistoryEncoder
+) -> Callable[[PyTree, Array, Transition], Array]:
+    """``Memory.observe`` of a hidden state ``[n, E]``: one step, but where an episode is over."""
+
+    def observe(params: PyTree, carry: Array, transition: Transition) -> Array:
+        action = remembered_action(env, transition.action)
+        new = encoder.apply(
+            params, carry, action, transition.reward, transition.next_obs, method="step"
+        )
+        return jnp.where(transition.valid[:, None], new, carry)
+
+    return observe
 
 
 def trajectory_shape(env: TaskEnv, boundary: Boundary) -> Trajectory:

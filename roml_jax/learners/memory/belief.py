@@ -14,13 +14,13 @@ from roml_jax.buffers import TrajectoryBuffer, add_block, init_buffer, sample_tr
 from roml_jax.learners.memory.base import (
     Memory,
     Trajectory,
-    remembered_action,
+    history_observer,
     remembered_size,
     trajectory_shape,
 )
 from roml_jax.learners.memory.elbo import BeliefConfig, BeliefModel, elbo_loss, make_model
 from roml_jax.trees import keep_unless
-from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv, Transition
+from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv
 
 
 class BeliefState(NamedTuple):
@@ -125,13 +125,6 @@ def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: in
     def read(params: PyTree, carry: Float[Array, "n E"]) -> Float[Array, "n M"]:
         return model.encoder.apply(params, carry, method="belief").vector()
 
-    def observe(params: PyTree, carry: Array, transition: Transition) -> Array:
-        action = remembered_action(env, transition.action)
-        new = model.encoder.apply(
-            params, carry, action, transition.reward, transition.next_obs, method="step"
-        )
-        return jnp.where(transition.valid[:, None], new, carry)
-
     def store(state: BeliefMemory, trajectories: Trajectory) -> BeliefMemory:
         return state._replace(buffer=add_block(state.buffer, trajectories))
 
@@ -159,7 +152,7 @@ def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: in
         lambda state: state.belief.params["encoder"],
         lambda n: jnp.zeros((n, config.hidden_size)),
         read,
-        observe,
+        history_observer(env, model.encoder),
         store,
         improve,
     )

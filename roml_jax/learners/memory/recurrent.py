@@ -12,11 +12,11 @@ from roml_jax.encoder import RecurrentEncoder
 from roml_jax.learners.memory.base import (
     Memory,
     Trajectory,
-    remembered_action,
+    history_observer,
     remembered_size,
     time_major,
 )
-from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv, Transition
+from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,6 @@ def recurrent(env: TaskEnv, config: RecurrentConfig, boundary: Boundary) -> Memo
     def read(params: PyTree, carry: Float[Array, "n E"]) -> Float[Array, "n M"]:
         return encoder.apply(params, carry, method="read")
 
-    def observe(params: PyTree, carry: Array, transition: Transition) -> Array:
-        action = remembered_action(env, transition.action)
-        new = encoder.apply(
-            params, carry, action, transition.reward, transition.next_obs, method="step"
-        )
-        return jnp.where(transition.valid[:, None], new, carry)
-
     def store(state: PyTree, trajectories: Trajectory) -> PyTree:
         return state
 
@@ -106,7 +99,7 @@ def recurrent(env: TaskEnv, config: RecurrentConfig, boundary: Boundary) -> Memo
         lambda state: state,
         init_carry,
         read,
-        observe,
+        history_observer(env, encoder),
         store,
         improve,
         recall,
