@@ -31,6 +31,8 @@ class Sine:
       frequency: range of ω, in radians per unit of x.
       eps: see ``families.beta``.
       fit: see ``families.beta``.
+      clip_density: RoML weighs tasks by clipped densities, as the original code does; see
+        ``families.beta``.
 
     Reference: Greenberg et al. (2023), Section 6.3 and Appendix E, after Finn et al. (2017).
     """
@@ -40,6 +42,7 @@ class Sine:
     frequency: tuple[float, float] = (0.3, 3.0)
     eps: float = 0.001
     fit: Fit = "moments"
+    clip_density: bool = True
 
     @property
     def family(self) -> Family:
@@ -49,7 +52,14 @@ class Sine:
           ValueError: a range is empty, or ``eps`` or ``fit`` is out of range.
         """
         low, high = zip(self.amplitude, self.phase, self.frequency, strict=True)
-        return families.beta(low, high, eps=self.eps, fit=self.fit, name=TASK_NAMES)
+        return families.beta(
+            low,
+            high,
+            eps=self.eps,
+            fit=self.fit,
+            name=TASK_NAMES,
+            clip_density=self.clip_density,
+        )
 
     def sample_batch(
         self, key: PRNGKey, task: Float[Array, "3"], n: int

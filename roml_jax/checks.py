@@ -52,16 +52,29 @@ def check_shape(name: str, x: Any, shape: tuple[int, ...], of: str) -> None:
         raise ValueError(f"{name} must have the shape {shape} of {of}; got {jnp.shape(x)}")
 
 
-def as_vector(name: str, x: Any) -> Array:
-    """An array as a vector of floats of 32 bits at least; integers and booleans are promoted.
+def as_real(name: str, x: Any) -> Array:
+    """An array of floats of 32 bits at least; integers and booleans are promoted.
 
     Raises:
-      ValueError: while tracing, if it is complex or of another rank than one.
+      ValueError: while tracing, if it is complex or holds no numbers.
     """
     x = jnp.asarray(x)
-    if x.ndim != 1 or not jnp.isrealobj(x):
+    if not (x.dtype == bool or (jnp.issubdtype(x.dtype, jnp.number) and jnp.isrealobj(x))):
+        raise ValueError(f"{name} must hold real numbers; got {x.dtype.name}{list(x.shape)}")
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def as_vector(name: str, x: Any, *, some: bool = False) -> Array:
+    """``as_real`` of an array that must have one axis, and a component if there must be ``some``.
+
+    Raises:
+      ValueError: while tracing, if it is complex or of another shape.
+    """
+    if some and jnp.shape(x) == (0,):
+        raise ValueError(f"{name} must hold at least one number")
+    if jnp.ndim(x) != 1:
         raise ValueError(
             f"{name} must be a vector of real numbers: vmap over more axes; got "
-            f"{x.dtype.name}{list(x.shape)}"
+            f"{jnp.asarray(x).dtype.name}{list(jnp.shape(x))}"
         )
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return as_real(name, x)

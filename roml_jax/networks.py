@@ -6,6 +6,7 @@ framework; ``Linear`` carries these, so that presets mean the same here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -91,9 +92,11 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Maps ``[…, in]`` to ``[…, features]``."""
         default = uniform_fan_in(x.shape[-1])
-        kernel = self.param("kernel", self.kernel_init or default, (x.shape[-1], self.features))
+        kernel = self.param(
+            "kernel", self.kernel_init or default, (x.shape[-1], self.features), jnp.float32
+        )
         bias_init = nn.initializers.zeros if self.kernel_init else default
-        bias = self.param("bias", bias_init, (self.features,))
+        bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         return x @ kernel + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
 
 
@@ -159,8 +162,8 @@ class ActorCritic(nn.Module):
         self.actor_head = Linear(self.num_actions, head_init)
         self.critic_head = Linear(1)
         if not self.discrete:
-            init = nn.initializers.constant(jnp.log(self.init_std))
-            self.log_std = self.param("log_std", init, (self.num_actions,))
+            init = nn.initializers.constant(math.log(self.init_std))
+            self.log_std = self.param("log_std", init, (self.num_actions,), jnp.float32)
 
     def features(
         self, obs: Float[Array, "... O"], belief: Float[Array, "... M"]

@@ -6,69 +6,164 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Real
+
+from roml_jax.checks import as_real, check_shape
 
 INITIAL_WEIGHT = 1e-4
 EPSILON = 1e-8
 
 
-class Moments(NamedTuple):
-    """Mean and variance of everything seen so far, by feature."""
+class Rest(NamedTuple):
+    """What is to be added to the moments, each less than a rounding step of its own."""
 
     mean: Float[Array, "..."]
     var: Float[Array, "..."]
-    weight: Float[Array, "..."]  # number of samples; starts below one
+    weight: Float[Array, ""]
+
+
+class Moments(NamedTuple):
+    """Mean and variance of everything seen so far, by feature.
+
+    ``rest`` holds what the sums lose to rounding, so that the ten-billionth sample still counts.
+    """
+
+    mean: Float[Array, "..."]
+    var: Float[Array, "..."]  # the population's: divided by the number of samples
+    weight: Float[Array, ""]  # number of samples; starts below one
+    rest: Rest | None = None  # None stands for zeros
 
 
 def init_moments(shape: tuple[int, ...] = ()) -> Moments:
-    """Mean 0 and variance 1 with a weight that any data outweighs."""
-    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.asarray(INITIAL_WEIGHT, jnp.float32))
+    """Mean 0 and variance 1 with a weight that any data outweighs, in float32."""
+    mean, var = jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32)
+    weight = jnp.asarray(INITIAL_WEIGHT, jnp.float32)
+    return Moments(mean, var, weight, Rest(*map(jnp.zeros_like, (mean, var, weight))))
 
 
-def batch_moments(x: Float[Array, "N ..."], *, unbiased: bool) -> Moments:
+def batch_moments(
+    x: Real[Array, "N ..."],
+    counted: Bool[Array, " N"] | None = None,
+    *,
+    unbiased: bool = False,
+) -> Moments:
     """Moments of a batch over its leading axis.
 
     Args:
-      x: ``[N, …]``; the variance is ``nan`` for ``unbiased`` and N = 1.
-      unbiased: divide the squared deviations by N - 1 instead of N.
+      x: ``[N, …]``, at least one sample; integers are promoted.
+      counted: ``[N]``, False where a sample is left out, whatever it holds; None for all. If
+        none counts, the weight is 0 and nothing changes by a merge.
+      unbiased: divide the squared deviations of two or more samples by N - 1, as the original
+        code does. Merged batches of N then give a variance that is ``1 + 1 / N`` times too large.
+
+    Returns:
+      ``Moments`` in float32 at least; the variance divides by N.
+
+    Raises:
+      ValueError: while tracing, if ``x`` has no sample, or ``counted`` is no ``[N]``.
     """
-    n = x.shape[0]
-    var = jnp.var(x, axis=0, ddof=1 if unbiased else 0)
-    return Moments(jnp.mean(x, axis=0), var, jnp.asarray(float(n), x.dtype))
+    x = as_real("x", x)
+    if not x.ndim or not x.shape[0]:
+        raise ValueError(f"x must hold samples along its first axis; got the shape {x.shape}")
+    if counted is None:
+        n, live = jnp.asarray(x.shape[0], x.dtype), None
+    else:
+        check_shape("counted", counted, x.shape[:1], "the first axis of x")
+        n, live = (
+            jnp.sum(counted, dtype=jnp.int32).astype(x.dtype),
+            counted.reshape(-1, *(1,) * (x.ndim - 1)),
+        )
+        x = jnp.where(live, x, 0)
+    total = jnp.maximum(n, 1)
+
+    def mean(values: Array) -> Array:
+        return jnp.sum(values if live is None else jnp.where(live, values, 0), axis=0) / total
+
+    first = mean(x)
+    deviation = x - first[None]
+    shift = mean(deviation)  # what the first sum has lost to rounding
+    var = mean(jnp.square(deviation - shift[None]))
+    if unbiased:
+        var *= total / jnp.maximum(total - 1, 1)
+    return Moments(first + shift, var, n)
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
     """Moments of two data sets together; associative, so it serves in a parallel scan.
 
-    Reference: Chan, Golub and LeVeque (1979). As in the original code the variance
-    that enters is the one that ``batch_moments`` gave, biased or not.
+    Args:
+      a: of the first; the result is of its dtype.
+      b: of the second, with features of the same shape.
+
+    Returns:
+      Those of all samples. In float32 the mean stays within a thousandth of the deviation
+      after 1e10 samples, if it is less than some thousand deviations from zero.
+
+    Raises:
+      ValueError: while tracing, if shapes differ.
+
+    Reference: Chan, Golub and LeVeque (1979), with the compensated sums of Neumaier (1974).
     """
-    weight = a.weight + b.weight
-    delta = b.mean - a.mean
-    mean = a.mean + delta * (b.weight / weight)
-    m2 = a.var * a.weight + b.var * b.weight + jnp.square(delta) * (a.weight * b.weight / weight)
-    return Moments(mean, m2 / weight, weight)
+    check_shape("the mean of b", b.mean, a.mean.shape, "that of a")
+    b = jax.tree.map(lambda x: x.astype(a.mean.dtype), b)
+    a, b = _compensated(a), _compensated(b)
+    lighter = a.weight < b.weight  # small changes are made to what is larger
+    a, b = (jax.tree.map(lambda x, y: jnp.where(lighter, x, y), *pair) for pair in ((b, a), (a, b)))
+    rest_a, rest_b = _rest(a), _rest(b)
+    weight, rest_weight = _add(a.weight, b.weight, rest_a.weight + rest_b.weight)
+    part = b.weight / jnp.where(weight > 0, weight, 1)
+    delta = (b.mean - a.mean) + (rest_b.mean - rest_a.mean)
+    spread = (b.var - a.var) + (rest_b.var - rest_a.var) + jnp.square(delta) * (1 - part)
+    mean, rest_mean = _add(a.mean, delta * part, rest_a.mean)
+    var, rest_var = _add(a.var, spread * part, rest_a.var)
+    return Moments(mean, var, weight, Rest(rest_mean, rest_var, rest_weight))
 
 
-def normalize(x: Float[Array, "..."], moments: Moments) -> Float[Array, "..."]:
+def _compensated(moments: Moments) -> Moments:
+    """The same, with zeros for a rest if there is none."""
+    return moments._replace(rest=_rest(moments))
+
+
+def _rest(moments: Moments) -> Rest:
+    """The rest, or zeros if there is none."""
+    mean, var, weight, rest = moments
+    return Rest(*map(jnp.zeros_like, (mean, var, weight))) if rest is None else rest
+
+
+def _add(a: Array, b: Array, rest: Array) -> tuple[Array, Array]:
+    """``a + b + rest`` as a sum and what it loses to rounding."""
+    b = b + rest
+    total = a + b
+    back = total - b
+    return total, (a - back) + (b - (total - back))
+
+
+def normalize(x: Real[Array, "..."], moments: Moments) -> Float[Array, "..."]:
     """``(x - mean) / sqrt(var + 1e-8)``, without clipping.
 
     Args:
-      x: ``[…, F]`` for moments of shape ``[F]``.
+      x: ``[…, *shape]`` for moments of that shape; integers are promoted.
       moments: of the features; broadcast over the leading axes of ``x``.
+
+    Raises:
+      ValueError: while tracing, if ``x`` does not end in the shape of the moments.
     """
+    x, shape = as_real("x", x), moments.mean.shape
+    if x.shape[x.ndim - len(shape) :] != shape or x.ndim < len(shape):
+        raise ValueError(f"x must end in the axes {shape} of the moments; got the shape {x.shape}")
+    lead = (1,) * (x.ndim - len(shape)) + shape
     scale = jax.lax.rsqrt(moments.var + EPSILON)
-    lead = (1,) * (x.ndim - scale.ndim)
-    return (x - moments.mean.reshape(lead + scale.shape)) * scale.reshape(lead + scale.shape)
+    return (x - moments.mean.reshape(lead)) * scale.reshape(lead)
 
 
 def normalize_rewards(
     moments: Moments,
-    rewards: Float[Array, "T B"],
+    rewards: Real[Array, "T B"],
     meta_end: Bool[Array, " T"],
     *,
     discount: float,
     clip: float = 10.0,
+    counted: Bool[Array, " B"] | None = None,
 ) -> tuple[Moments, Float[Array, "T B"]]:
     """Divides rewards by the running deviation of their discounted sum so far.
 
@@ -79,17 +174,28 @@ def normalize_rewards(
 
     Args:
       moments: scalar moments of ``g``.
-      rewards: ``[T, B]`` raw rewards of whole meta-episodes.
+      rewards: ``[T, B]`` raw rewards of whole meta-episodes; integers are promoted.
       meta_end: ``[T]``, True at the last step of a meta-episode.
       discount: in [0, 1].
       clip: bound on the magnitude of the result.
+      counted: ``[B]``, False for tasks that the moments leave out; None for all.
 
     Returns:
       The moments after step T, and ``[T, B]`` normalised rewards.
 
+    Raises:
+      ValueError: while tracing, if an argument has another rank, or a flag another length.
+
     Reference: the original code, reference settings "normalise rewards for policy".
     """
-    keep = jnp.where(meta_end, 0.0, 1.0)[:, None]
+    rewards = as_real("rewards", rewards)
+    if rewards.ndim != 2 or moments.mean.shape:
+        raise ValueError(
+            f"rewards must be [T, B] under scalar moments; got the shapes {rewards.shape} and "
+            f"{moments.mean.shape}"
+        )
+    check_shape("meta_end", meta_end, rewards.shape[:1], "the steps of rewards")
+    keep = jnp.where(meta_end, 0, jnp.ones((), rewards.dtype))[:, None]
 
     def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> tuple[Array, Array]:
         # A pair (decay, sum) is the affine map g -> decay * g + sum.
@@ -98,12 +204,11 @@ def normalize_rewards(
     decay = jnp.broadcast_to(discount * keep, rewards.shape)
     _, discounted = jax.lax.associative_scan(compose, (decay, rewards * keep))
 
-    per_step = Moments(
-        jnp.mean(discounted, axis=1),
-        jnp.var(discounted, axis=1),
-        jnp.full(rewards.shape[:1], float(rewards.shape[1]), rewards.dtype),
+    per_step = jax.vmap(lambda g: batch_moments(g, counted))(discounted)
+    per_step = jax.tree.map(lambda x: x.astype(moments.mean.dtype), per_step)
+    stacked = jax.tree.map(
+        lambda m, x: jnp.concatenate([m[None], x]), _compensated(moments), _compensated(per_step)
     )
-    stacked = jax.tree.map(lambda m, x: jnp.concatenate([m[None], x]), moments, per_step)
     running = jax.lax.associative_scan(merge_moments, stacked)
     scale = jax.lax.rsqrt(running.var[1:] + EPSILON)[:, None]
     last = jax.tree.map(lambda x: x[-1], running)

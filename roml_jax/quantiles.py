@@ -22,28 +22,30 @@ def weighted_quantile(
     sits at level ``p_i = (c_i - c_1) / (c_N - c_1)``, and levels in between are
     interpolated linearly. Equal weights give the usual linear-interpolation quantile.
     Samples of weight zero (or below) do not influence the result. A level that falls on
-    a sample, or between equal samples, gives exactly that sample.
+    a sample, or between equal samples, gives that sample up to rounding.
 
     Args:
-      x: ``[N]``, finite samples in any order. A NaN of positive weight gives NaN.
+      x: ``[N]``, at least one sample, in any order. A NaN of positive weight gives NaN, and so
+        does a level between the two infinities.
       q: level in [0, 1], may be traced; 0 and 1 give exactly the lowest and the highest
-        sample of positive weight. Levels outside are clipped.
-      weights: ``[N]``, finite and non-negative, of any scale; None means equal weights.
+        sample of positive weight. Levels outside are clipped; NaN gives NaN.
+      weights: ``[N]``, finite and non-negative, of any scale; None means equal weights. Infinity or
+        NaN gives NaN.
       population: take the samples for a draw from a wider population and correct the
         level for the tails they miss: ``q' = clip(q (n+1)/(n-1) - 1/(n-1), 0, 1)``, with
         n the number of samples of positive weight.
 
     Returns:
-      A scalar, float32 at least; NaN if no weight is positive.
+      A scalar of the dtype of ``x``, float32 at least; NaN if no weight is positive.
 
     Raises:
-      ValueError: while tracing, if ``x`` is no vector or ``weights`` has another shape.
+      ValueError: while tracing, if ``x`` is empty or no vector, or ``weights`` has another shape.
 
     Reference:
       Greenberg et al. (2023), Alg. 2 line 13, which leaves the estimator open; mid-point
       weights and the correction are those of the authors' cross-entropy package.
     """
-    x = as_vector("x", x)
+    x = as_vector("x", x, some=True)
     weights = jnp.ones_like(x) if weights is None else as_vector("weights", weights).astype(x.dtype)
     check_shape("weights", weights, x.shape, "x")
     counted = weights > 0
@@ -51,14 +53,14 @@ def weighted_quantile(
 
     order = jnp.lexsort((x, ~counted))  # counted samples first, each part ascending
     x, w = x[order], w[order]
-    n = counted.sum()
+    n = counted.sum(dtype=jnp.int32)
     last = jnp.maximum(n - 1, 0)
 
     c = jnp.cumsum(w) - w / 2 - w[0] / 2  # c_i - c_1
 
-    level = jnp.asarray(q, x.dtype)
+    level = jnp.asarray(q).astype(x.dtype)
     if population:
-        level = (level * (n + 1) - 1) / jnp.maximum(n - 1, 1)
+        level = (level * (n + 1).astype(x.dtype) - 1) / jnp.maximum(n - 1, 1).astype(x.dtype)
     level = jnp.clip(level, 0, 1).astype(x.dtype)
 
     goal = level * c[last]
@@ -67,9 +69,17 @@ def weighted_quantile(
     j = jnp.minimum(i + 1, last)
     gap = c[j] - c[i]
     t = jnp.clip((goal - c[i]) / jnp.where(gap > 0, gap, 1), 0, 1)
-    value = x[i] + t * (x[j] - x[i])
+    step = x[j] - x[i]
+    beyond = jnp.where(t <= 0, x[i], jnp.where(t >= 1, x[j], (1 - t) * x[i] + t * x[j]))
+    beyond = jnp.where(x[i] == x[j], x[i], beyond)  # infinite, or too far apart
+    value = jnp.where(jnp.isfinite(step), x[i] + t * step, beyond)
     # The float sum may miss the ends.
     value = jnp.where(level <= 0, x[0], jnp.where(level >= 1, x[last], value))
 
-    unknown = (n == 0) | jnp.isnan(weights).any() | jnp.isnan(x[last])
+    unknown = (
+        (n == 0)
+        | jnp.isnan(level)
+        | (jnp.isnan(weights) | jnp.isposinf(weights)).any()
+        | jnp.isnan(x[last])
+    )
     return jnp.where(unknown, jnp.nan, value)

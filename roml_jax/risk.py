@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from roml_jax.checks import as_vector, check_in, check_shape
-from roml_jax.types import Alpha, Draw, Metrics, Weigh
+from roml_jax.types import UNTOLD, Alpha, Draw, Metrics, Weigh
 
 _EPS32 = 2.0**-23  # of float32
 _SLACK64 = 2.0**-50  # of a product in float64: 1 - 0.95 is 0.050000000000000044
@@ -70,7 +70,7 @@ def _tail_size_of_array(n: int, alpha: Float[Array, ""]) -> Int[Array, ""]:
     rounded up: ``ceil(ceil(x) / b) = ceil(x / b)``.
     """
     if not jnp.issubdtype(alpha.dtype, jnp.floating):
-        return jnp.clip(alpha * n, 1, n).astype(jnp.int32)
+        return jnp.clip(alpha.astype(jnp.int32) * n, 1, n)
     if alpha.dtype == jnp.float64:
         return jnp.clip(jnp.ceil(alpha * n * (1 - _SLACK64)), 1, n).astype(jnp.int32)
     eps = float(jnp.finfo(alpha.dtype).eps)
@@ -161,7 +161,9 @@ def cvar(returns: Real[Array, " N"], alpha: Alpha) -> Float[Array, ""]:
     order, size = _worst_first(returns), tail_size(returns.size, alpha)
     if isinstance(size, int):
         return values[order[:size]].mean()
-    return jnp.where(jnp.arange(returns.size) < size, values[order], 0).sum() / size
+    return jnp.where(jnp.arange(returns.size) < size, values[order], 0).sum() / size.astype(
+        values.dtype
+    )
 
 
 def weighted_cvar(
@@ -173,45 +175,62 @@ def weighted_cvar(
       returns: ``[N]``, higher is better. A NaN of positive weight makes the result NaN.
       weights: ``[N]``, non-negative; the task at the edge of the tail counts with the part
         of its weight that lies inside.
-      alpha: fraction of worst tasks, in (0, 1].
+      alpha: fraction of worst tasks, in (0, 1]. A traced one outside is clipped: at least the
+        worst task of positive weight, at most all.
 
     Returns:
-      A scalar; NaN if no weight is positive. With equal weights and an integer
+      A scalar, float32 at least; NaN if no weight is positive. With equal weights and an integer
       ``alpha * N`` this is ``cvar(returns, alpha)``; otherwise ``cvar`` counts the task at
       the edge in full.
 
     Raises:
-      ValueError: ``alpha`` is out of range.
+      ValueError: ``alpha`` is out of range, or an argument no vector of the same length.
     """
     check_alpha(alpha)
-    x, w = as_vector("returns", returns), as_vector("weights", weights)
+    x, w = as_vector("returns", returns, some=True), as_vector("weights", weights)
     check_shape("weights", w, x.shape, "returns")
+    w = w.astype(x.dtype)
     order = _worst_first(returns)
     x, w = x[order], jnp.maximum(w[order], 0)
+    w = w / jnp.where(w.max() > 0, w.max(), 1)  # sums neither overflow nor vanish
     above = jnp.cumsum(w) - w  # weight of the tasks that are worse
-    inside = jnp.clip(alpha * w.sum() - above, 0, w)
-    return jnp.where(inside > 0, inside * x, 0).sum() / inside.sum()
+    part = jnp.clip(jnp.asarray(alpha, w.dtype), 0, 1) * w.sum()
+    inside = jnp.clip(part - above, 0, w)
+    worst = (w > 0) & (jnp.cumsum(w > 0) == 1)  # all of the tail, if that is less than any weight
+    inside = jnp.where(inside.any(), inside, worst.astype(w.dtype))
+    value = jnp.where(inside > 0, inside * x, 0).sum() / jnp.where(w.any(), inside.sum(), 1)
+    return jnp.where(w.any(), value, jnp.nan)
 
 
-def summarize(draw: Draw, returns: Float[Array, " n"], alpha: Alpha) -> Metrics:
+def summarize(draw: Draw, returns: Real[Array, " n"], alpha: Alpha) -> Metrics:
     """What the tasks of one step say about ``D_phi`` and about ``D_phi0``.
 
     Args:
-      draw: tasks of the step; weights that are all zero, of draws that say nothing about
-        ``D_phi0``, make the reference estimates NaN.
+      draw: tasks of the step; weights that are all zero are of draws that say nothing about
+        ``D_phi0``.
       returns: ``[n]``; a NaN makes the estimates NaN.
       alpha: fraction of worst tasks, in (0, 1].
 
     Returns:
       "sample_mean", the mean return over the draws that are no reference draws (over all if
       there are none); "reference_mean" and "reference_cvar", the self-normalised
-      importance-weighted estimates of mean and ``alpha``-CVaR under ``D_phi0``.
+      importance-weighted estimates of mean and ``alpha``-CVaR under ``D_phi0``, ``UNTOLD`` if
+      all weights are zero.
+
+    Raises:
+      ValueError: while tracing, if the parts are not of one length.
     """
-    own, weights = ~draw.is_reference | draw.is_reference.all(), draw.weights
+    returns = as_vector("returns", returns, some=True)
+    check_shape("draw.weights", draw.weights, returns.shape, "returns")
+    check_shape("draw.is_reference", draw.is_reference, returns.shape, "returns")
+    own = ~draw.is_reference | draw.is_reference.all()
+    known = (draw.weights > 0).any()
+    weights = jnp.where(known, draw.weights, 1)
+    mean = jnp.where(weights > 0, weights * returns, 0).sum() / weights.sum()
     return {
-        "sample_mean": jnp.where(own, returns, 0).sum() / own.sum(),
-        "reference_mean": jnp.where(weights > 0, weights * returns, 0).sum() / weights.sum(),
-        "reference_cvar": weighted_cvar(returns, weights, alpha),
+        "sample_mean": jnp.where(own, returns, 0).sum() / own.sum(dtype=returns.dtype),
+        "reference_mean": jnp.where(known, mean, UNTOLD),
+        "reference_cvar": jnp.where(known, weighted_cvar(returns, weights, alpha), UNTOLD),
     }
 
 

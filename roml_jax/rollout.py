@@ -96,7 +96,7 @@ def rollout(
       deterministic: act without sampling.
 
     Returns:
-      A ``Rollout``.
+      A ``Rollout``, in float32.
     """
     num_tasks, boundary = tasks.shape[0], agent.boundary
     reset_key, env_key, act_key, begin_key = jax.random.split(key, 4)
@@ -108,6 +108,7 @@ def rollout(
     is_last = jnp.arange(env.horizon) == env.horizon - 1
 
     def flagged(obs: Array, done: Array) -> Array:
+        obs = obs.astype(jnp.float32)
         if not boundary.done_flag:
             return obs
         return jnp.concatenate([obs, done[:, None].astype(obs.dtype)], axis=1)
@@ -120,7 +121,7 @@ def rollout(
         new_state, out = jax.vmap(env.step)(env_key, state, env_action, tasks)
         state = where_rows(alive, new_state, state)
         info = where_rows(alive, out.info, info)
-        reward = jnp.where(alive, out.reward, 0.0)
+        reward = jnp.where(alive, out.reward, 0).astype(jnp.float32)
         terminated = alive & out.terminated
         new_obs = flagged(out.obs, last | terminated)
         new_obs = where_rows(alive, new_obs, obs)
@@ -143,7 +144,11 @@ def rollout(
         return (last_obs, carry, jnp.zeros((), bool)), (obs, info, steps)
 
     size = boundary.observation_size(env)
-    loop = (jnp.zeros((num_tasks, size)), agent.init_carry(num_tasks), jnp.ones((), bool))
+    loop = (
+        jnp.zeros((num_tasks, size), jnp.float32),
+        agent.init_carry(num_tasks),
+        jnp.ones((), bool),
+    )
     (_, carry, _), (first_obs, info, steps) = jax.lax.scan(
         episode, loop, (reset_keys, begin_keys, act_keys, env_keys)
     )

@@ -95,4 +95,6 @@ def mlp_regression(
 def example_shape(problem: TaskData) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of one labelled example, as a batch of 1."""
     sample = partial(problem.sample_batch, n=1)
-    return jax.eval_shape(sample, jax.random.key(0), jnp.zeros(len(problem.family.names)))
+    return jax.eval_shape(
+        sample, jax.random.key(0), jnp.zeros(len(problem.family.names), jnp.float32)
+    )

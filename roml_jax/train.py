@@ -31,7 +31,7 @@ class StepMetrics(NamedTuple):
     """What one training step says of itself, by who says it."""
 
     learner: Metrics  # finite, if training goes well
-    sampler: Metrics  # NaN where it has nothing to say
+    sampler: Metrics  # UNTOLD where it has nothing to say
     tasks: Metrics  # "return_mean", "phi" after the step, and those of ``risk.summarize``
 
     def flat(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ Returns are higher-is-better everywhere; losses enter as negative returns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -34,6 +35,11 @@ PRNGKey: TypeAlias = Key[Array, ""]
 Metrics: TypeAlias = dict[str, Array]
 Extras: TypeAlias = dict[str, Array]  # leaves [B, …], what else a rollout says of each task
 Alpha: TypeAlias = float | int | np.floating | Float[Array, ""]  # in (0, 1]; may be traced
+
+
+# What a metric holds where there is nothing to say: infinity, for a NaN would stop those who have
+# turned on ``jax_debug_nans`` to find where something is wrong.
+UNTOLD = math.inf
 
 
 class TimeStep(NamedTuple):
@@ -135,6 +141,8 @@ class Family(NamedTuple):
         their gradients vanish, or are NaN. ``fit`` ends with it.
       names: the D task components.
       phi_names: the P components of ``phi``.
+      clipped_log_prob: as ``log_prob``, where the cross-entropy method is to weigh tasks by
+        other, clipped densities, as in the original code; None for none.
     """
 
     phi0: Float[np.ndarray, " P"]
@@ -144,6 +152,7 @@ class Family(NamedTuple):
     project: Callable[[Array | np.ndarray], Array]
     names: tuple[str, ...]
     phi_names: tuple[str, ...]
+    clipped_log_prob: Callable[[Array, Array | np.ndarray], Array] | None = None
 
 
 class Draw(NamedTuple):
@@ -164,7 +173,7 @@ class TaskSampler(NamedTuple):
       sample: ``(key, state, n) -> Draw`` of n tasks.
       update: ``(key, state, draw, returns[n]) -> (state, info)``; ``draw`` is that of
         ``sample``, with the learner's extras. Info holds scalars and small vectors for
-        people, the same structure at every call; what it has nothing to say of is NaN.
+        people, the same structure at every call; what it has nothing to say of is ``UNTOLD``.
       phi: ``state -> phi[P]``, where the task distribution stands; that of the original one
         for a sampler that does not move it.
     """
@@ -199,7 +208,7 @@ Schedule: TypeAlias = Callable[[Array], MetaAlgorithm]  # int32[] step -> the me
 class Transition(NamedTuple):
     """One step of B tasks, as the agent's memory sees it (leading axes free)."""
 
-    action: Array  # int32 [...] or float32 [..., A]: the policy's own action
+    action: Array  # int32 [...] or float32 [..., A]: as the environment receives it
     reward: Float[Array, "..."]  # raw reward
     next_obs: Float[Array, "... O"]  # with the done flag, if there is one
     valid: Bool[Array, "..."]  # False once the episode has terminated (padding)

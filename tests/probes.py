@@ -145,7 +145,7 @@ class Probe:
             "last": lambda: last.astype(jnp.float32),
             "match": lambda: ((action == 1) == (state.mark > 0)).astype(jnp.float32),
             "follow": lambda: -jnp.square(action[0] - state.mark),
-            "arms": lambda: (action == task[0]).astype(jnp.float32),
+            "arms": lambda: (action.astype(jnp.float32) == task[0]).astype(jnp.float32),
         }[self.kind]()
         state = ProbeState(state.step + 1, state.mark)
         return state, TimeStep(self.observe(state), reward, last, {"step": state.step})

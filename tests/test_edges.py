@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import roml_jax
-from roml_jax import quantiles, risk
+from roml_jax import families, normalize, quantiles, risk, samplers
 from roml_jax.buffers import add_block, init_buffer
 from roml_jax.returns import gae
 from roml_jax.samplers import select_tail
+from roml_jax.types import Draw
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +30,28 @@ def untyped():
 ONES, MATRIX = jnp.ones(6), jnp.ones((3, 2))
 SQUARE = jnp.zeros((3, 3))  # as many steps as tasks
 discounted = functools.partial(gae, discount=0.9, trace_decay=0.9)
+FAMILY = families.exponential(0.1)
+DRAW = Draw(ONES[:, None], ONES, ONES > 0)
+cem = samplers.cem(FAMILY, alpha=0.5)
+naive, plain = samplers.naive(FAMILY, alpha=0.5), samplers.fixed(FAMILY)
+scaled = functools.partial(normalize.normalize_rewards, normalize.init_moments(), discount=0.9)
+
+
+def tell(sampler, returns, **draw):
+    state = sampler.init(jax.random.key(0))
+    return sampler.update(jax.random.key(1), state, DRAW._replace(**draw), returns)
+
+
+def start(family):
+    return samplers.cem(family, alpha=0.5).init(jax.random.key(0))
+
+
 WRONG = {
     "cvar of a matrix": (lambda: risk.cvar(MATRIX, 0.5), "returns must be a vector"),
     "cvar of a number": (lambda: risk.cvar(jnp.ones(()), 0.5), "returns must be a vector"),
     "cvar of nothing": (lambda: risk.cvar(jnp.ones(0), 0.5), "n=0"),
     "mask of a matrix": (lambda: risk.tail_mask(MATRIX, 0.5), "returns must be a vector"),
-    "complex returns": (lambda: risk.cvar(ONES + 1j, 0.5), "vector of real numbers"),
+    "complex returns": (lambda: risk.cvar(ONES + 1j, 0.5), "returns must hold real numbers"),
     "other weights": (lambda: risk.weighted_cvar(ONES, jnp.ones(5), 0.5), "weights must have"),
     "a column of weights": (lambda: risk.weighted_cvar(ONES, ONES[:, None], 0.5), "weights must"),
     "quantile of a column": (lambda: quantiles.weighted_quantile(ONES[:, None], 0.5), "x must be"),
@@ -50,6 +67,44 @@ WRONG = {
         lambda: discounted(SQUARE, SQUARE[:, :1], SQUARE, terminated=SQUARE > 0, cut=SQUARE > 0),
         "values must have the shape",
     ),
+    "returns of another number": (lambda: tell(cem, jnp.ones(5)), r"returns must .* \(6,\)"),
+    "a column of returns": (lambda: tell(cem, ONES[:, None]), "returns must be a vector"),
+    "a column of returns, naive": (lambda: tell(naive, ONES[:, None]), "returns must be a vector"),
+    "a column of returns, fixed": (lambda: tell(plain, ONES[:, None]), "returns must be a vector"),
+    "a column of weights of a draw": (lambda: tell(cem, ONES, weights=ONES[:, None]), "weights m"),
+    "a tail of columns": (
+        lambda: select_tail(jax.random.key(0), MATRIX, MATRIX, alpha=0.5, beta=0.5),
+        "returns must be a vector",
+    ),
+    "a fit that is a number": (
+        lambda: start(FAMILY._replace(fit=lambda tasks, weights: jnp.zeros(()))),
+        r"family.fit must give the shape \(1,\); got \(\)",
+    ),
+    "names of another number": (
+        lambda: start(FAMILY._replace(names=("a", "b"))),
+        r"family.sample must give the shape \(3, 2\); got \(3, 1\)",
+    ),
+    "phi names of another number": (
+        lambda: start(FAMILY._replace(phi_names=())),
+        "family.phi0 must have the shape",
+    ),
+    "one task to a family": (lambda: FAMILY.log_prob(jnp.ones(1), FAMILY.phi0), "tasks must"),
+    "other phi": (lambda: FAMILY.sample(jax.random.key(0), jnp.ones(2), 3), "phi must have"),
+    "phi to be projected": (lambda: FAMILY.project(jnp.ones(())), "phi must have the shape"),
+    "weights to a fit": (lambda: FAMILY.fit(ONES[:, None], jnp.ones(1)), "weights must have"),
+    "moments of nothing": (lambda: normalize.batch_moments(jnp.ones((0, 3))), "x must hold sam"),
+    "moments of a number": (lambda: normalize.batch_moments(jnp.ones(())), "x must hold samples"),
+    "moments of other features": (
+        lambda: normalize.merge_moments(*map(normalize.init_moments, [(2,), (3,)])),
+        "mean of b must have the shape",
+    ),
+    "other features": (
+        lambda: normalize.normalize(MATRIX, normalize.init_moments((3,))),
+        r"x must end in the axes \(3,\)",
+    ),
+    "rewards of one task": (lambda: scaled(ONES, ONES > 0), r"rewards must be \[T, B\]"),
+    "ends by task": (lambda: scaled(MATRIX, MATRIX > 0), "meta_end must have the shape"),
+    "a summary of a column": (lambda: risk.summarize(DRAW, ONES[:, None], 0.5), "returns must be"),
     "a block of another size": (
         lambda: add_block(init_buffer(jnp.zeros(2), 8, 4), jnp.zeros((3, 2))),
         "blocks must be of the size",

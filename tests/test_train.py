@@ -7,62 +7,12 @@ import pytest
 
 from experiments.spec.learners import LEARNERS
 from roml_jax import methods, risk, samplers
-from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
-from roml_jax.learners.policy_parts import PolicyConfig
 from roml_jax.methods import METHODS
 from roml_jax.train import StepMetrics, TrainState, make_grouped_train, make_train
 from roml_jax.types import Draw, Learner, MetaAlgorithm, TaskSampler
-from tests.probes import Probe
+from tests.learners.small import FAMILY, B, make_learner, make_method
 
-ENV = Probe("arms", length=3, horizon=3, episodes=2)  # terminates with its very last step
-FAMILY = ENV.family
-POLICY = PolicyConfig(layers=(4,), obs_embedding=3, latent_embedding=3, epochs=1, minibatches=2)
-BELIEF = BeliefConfig(
-    latent_size=2,
-    hidden_size=3,
-    action_embedding=2,
-    obs_embedding=2,
-    reward_embedding=2,
-    decoder_layers=(3,),
-    elbo_terms=2,
-    decode_terms=2,
-    batch_size=4,
-    buffer_size=8,
-)
-RECURRENT = RecurrentConfig(3, 2, action_embedding=2, obs_embedding=2, reward_embedding=2)
-B = 4
-
-
-class Arms:
-    """Supervised tasks with the same task distribution: the label is the arm times the input."""
-
-    family = FAMILY
-
-    def sample_batch(self, key, task, n):
-        x = jax.random.normal(key, (n,))
-        return x, task[0] * x
-
-
-# Smaller settings; a learner or a method that is not listed here is tested with its defaults.
-SMALL = {
-    "ppo": {"policy": POLICY},
-    "varibad": {"warmup_frames": 0, "policy": POLICY, "belief": BELIEF},
-    "rl2": {"policy": POLICY, "memory": RECURRENT},
-    "maml": {"support": 2, "query": 4, "layers": (3,)},
-}
-NEEDED = {"naive": {"pool": 6}, "oracle": {"phi": (0.2, 0.8)}}
 LOSSES = {"maml": {"outer_loss", "grad_norm"}}
-
-
-def make_learner(name):
-    kind = LEARNERS[name]
-    tasks = Arms() if kind.supervised else ENV
-    return kind.make(tasks, kind.config(num_tasks=B, **SMALL.get(name, {})))
-
-
-def make_method(name):
-    kind = METHODS[name]
-    return kind.make(FAMILY, kind.config(alpha=0.5, **NEEDED.get(name, {})))
 
 
 @pytest.fixture(scope="module", params=LEARNERS)

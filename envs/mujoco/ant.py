@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from roml_jax import families
-from roml_jax.checks import check_positive
+from roml_jax.checks import check_choice, check_positive
 from roml_jax.types import Family, PRNGKey
 
 from .body_env import BodyEnv, BodyState
@@ -58,6 +58,8 @@ class Ant(BodyEnv):
     Attributes:
       variation: what differs between tasks.
       radius: of the disk of goals, in m.
+      angle: how goals gather in one direction, circle or unit, see ``families.disk``; unit is
+        the original's, whose seam hides hard goals straight ahead.
 
     Reference: Greenberg et al. (2023), Section 6.2 and Appendix D.2; the rules are those of
       the original code.
@@ -67,6 +69,7 @@ class Ant(BodyEnv):
 
     variation: Literal["goal", "mass", "body"] = "goal"
     radius: float = 5.0
+    angle: Literal["circle", "unit"] = "unit"
 
     body: ClassVar[Body] = "ant"
     variations: ClassVar[dict[str, tuple[Scale, ...]]] = _CHANGES
@@ -76,12 +79,13 @@ class Ant(BodyEnv):
         """Checks the settings."""
         super().__post_init__()
         check_positive(self, "radius")
+        check_choice("angle", self.angle, ("circle", "unit"))
 
     @property
     def family(self) -> Family:
         """Goals in a disk, or log-uniform factors."""
         if self.variation == "goal":
-            return families.disk(self.radius)
+            return families.disk(self.radius, angle=self.angle)
         return self._factors("leg_length")
 
     @property

@@ -47,6 +47,8 @@ class BodyEnv:
       contact_forces: compute the contact forces, which are zero in the original experiments.
       horizon: H, control steps of an episode.
       episodes: K, episodes of a meta-episode.
+      clip_density: RoML weighs tasks by clipped densities, as the original code does; see
+        ``families.beta``.
     """
 
     physics: EngineName = "auto"
@@ -55,6 +57,7 @@ class BodyEnv:
     contact_forces: bool = False
     horizon: int = 200
     episodes: int = 2
+    clip_density: bool = True
 
     body: ClassVar[Body]
     variations: ClassVar[dict[str, tuple[Scale, ...]]]  # what a task does to the model, by name
@@ -213,7 +216,9 @@ class BodyEnv:
     def _factors(self, third: str) -> Family:
         """Log-uniform factors of mass, or of body: on masses, damping, and a third thing."""
         names = ("mass", "damping", third)[: 1 if self.variation == "mass" else 3]
-        return families.log2_beta(-1.0, 1.0, len(names), names=names)
+        return families.log2_beta(
+            -1.0, 1.0, len(names), names=names, clip_density=self.clip_density
+        )
 
     def _contact_forces(self, physics: PhysicsState) -> Float[Array, "nbody 6"]:
         """External torques and forces on the bodies; zero unless the setting asks for them."""

@@ -121,10 +121,14 @@ class HalfCheetah(BodyEnv):
     def family(self) -> Family:
         """Uniform speeds, or log-uniform factors."""
         if self.variation == "vel":
-            return families.beta(0.0, self.max_velocity, name="velocity")
+            return families.beta(
+                0.0, self.max_velocity, name="velocity", clip_density=self.clip_density
+            )
         if self.variation in TEN_FACTORS:
             names = tuple(TEN_FACTORS[self.variation])
-            return families.log2_beta(-0.5, 0.5, len(names), names=names)
+            return families.log2_beta(
+                -0.5, 0.5, len(names), names=names, clip_density=self.clip_density
+            )
         return self._factors("head_size")
 
     @property

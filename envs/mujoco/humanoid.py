@@ -86,7 +86,9 @@ class Humanoid(BodyEnv):
     def family(self) -> Family:
         """Uniform speeds, or log-uniform factors."""
         if self.variation == "vel":
-            return families.beta(0.0, self.max_velocity, name="velocity")
+            return families.beta(
+                0.0, self.max_velocity, name="velocity", clip_density=self.clip_density
+            )
         return self._factors("head_size")
 
     @property

@@ -33,6 +33,8 @@ _FORMER = (
     (r"/agent/0/memory/", "/agent/0/encoder/"),
     (r"/agent/0/policy/", "/agent/0/"),
 )
+# Leaves that version 0.1 did not have, which start at zero.
+_ADDED = re.compile(r"_moments/rest/")
 KEPT = 2  # checkpoints of a run
 
 
@@ -241,6 +243,8 @@ def _pick(read: Any, shape: PyTree) -> PyTree:
     def pick(path: Any, leaf: Any) -> np.ndarray:
         names = [name for name in _names(_name(path)) if name in stored]
         template = jax.eval_shape(_stored, leaf)
+        if not names and _ADDED.search(_name(path)):
+            return np.zeros(template.shape, template.dtype)
         if not names:
             raise ValueError(f"it holds no {_name(path)}")
         value = stored[names[0]]

@@ -25,6 +25,7 @@ from experiments.training.device import FINITE, VALIDATED, Functions, Session, a
 from experiments.training.runs import MetricsLog
 from experiments.training.trackers import MakeTracker
 from roml_jax.evaluate import evaluation_key
+from roml_jax.types import UNTOLD
 
 _SECONDS = 1.0  # that a chunk should take
 _RETRY = 30.0  # seconds between attempts to save what must not be lost
@@ -225,6 +226,8 @@ class Loop:
         table: dict[str, np.ndarray] = {}
         for name, columns in self._metric_names.items():
             values = metrics[name][:n] if len(self.session.runs) == 1 else metrics[name][:n, i]
+            if name not in self.session.built.watched:
+                values = np.where(values == UNTOLD, np.nan, values)
             table |= dict(zip(columns, values.reshape(n, -1).T, strict=True))
         return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 

@@ -6,10 +6,11 @@ A factory returns a ``Family``: pure functions to sample tasks, to weigh them, a
 
 from __future__ import annotations
 
-from roml_jax.families._parts import Names, Number, Numbers
+from roml_jax.families._parts import Fit, Names, Number, Numbers
+from roml_jax.families.circle import circle
 from roml_jax.families.plain import categorical, exponential, normal
 from roml_jax.families.product import product
-from roml_jax.families.units import Fit, beta, disk, log2_beta
+from roml_jax.families.units import beta, disk, log2_beta
 
 __all__ = [
     "Fit",
@@ -18,6 +19,7 @@ __all__ = [
     "Numbers",
     "beta",
     "categorical",
+    "circle",
     "disk",
     "exponential",
     "log2_beta",

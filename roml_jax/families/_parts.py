@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Float
 
+from roml_jax.checks import as_real, as_vector, check_shape
+from roml_jax.types import Family, PRNGKey
+
+Fit: TypeAlias = Literal["moments", "ml"]
 Number: TypeAlias = float | int
 Numbers: TypeAlias = Number | Sequence[Number] | np.ndarray
 Numeric: TypeAlias = Array | np.ndarray  # for phi, as phi0 is NumPy
@@ -45,3 +49,43 @@ def component_names(names: Names, dim: int) -> tuple[str, ...]:
     if len(names) != dim:
         raise ValueError(f"{len(names)} names {tuple(names)} for {dim} task components.")
     return tuple(names)
+
+
+def checked(family: Family) -> Family:
+    """The same family, whose functions refuse arrays of wrong shapes in one line.
+
+    Integers are promoted to float32.
+    """
+    size, dim = len(family.phi_names), len(family.names)
+
+    def as_phi(phi: Numeric) -> Array:
+        check_shape("phi", phi, (size,), f"({', '.join(family.phi_names)})")
+        return as_real("phi", phi)
+
+    def as_tasks(tasks: Numeric) -> Array:
+        n = tasks.shape[0] if np.ndim(tasks) else 0
+        check_shape("tasks", tasks, (n, dim), f"n tasks ({', '.join(family.names)})")
+        return as_real("tasks", tasks)
+
+    def sample(key: PRNGKey, phi: Float[Numeric, " P"], n: int) -> Float[Array, "n D"]:
+        return family.sample(key, as_phi(phi), n)
+
+    def log_prob(tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]) -> Float[Array, " n"]:
+        return family.log_prob(as_tasks(tasks), as_phi(phi))
+
+    def clipped(tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]) -> Float[Array, " n"]:
+        assert family.clipped_log_prob is not None
+        return family.clipped_log_prob(as_tasks(tasks), as_phi(phi))
+
+    def fit(tasks: Float[Array, "n D"], weights: Float[Array, " n"]) -> Float[Array, " P"]:
+        tasks, weights = as_tasks(tasks), as_vector("weights", weights)
+        check_shape("weights", weights, tasks.shape[:1], "the tasks")
+        return family.fit(tasks, weights)
+
+    return family._replace(
+        sample=sample,
+        log_prob=log_prob,
+        fit=fit,
+        project=lambda phi: family.project(as_phi(phi)),
+        clipped_log_prob=None if family.clipped_log_prob is None else clipped,
+    )

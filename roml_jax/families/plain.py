@@ -17,6 +17,7 @@ from roml_jax.families._parts import (
     Number,
     Numbers,
     Numeric,
+    checked,
     component_names,
     pair,
     weighted_mean,
@@ -57,7 +58,7 @@ def exponential(mean: Number = 0.1, name: str = "task") -> Family:
         return jnp.maximum(phi, 1e-6 * mean)
 
     phi0 = np.asarray([mean], np.float32)
-    return Family(phi0, sample, log_prob, fit, project, (name,), (f"mean_{name}",))
+    return checked(Family(phi0, sample, log_prob, fit, project, (name,), (f"mean_{name}",)))
 
 
 def normal(mean: Numbers, std: Numbers, *, min_std: float = 0.01, name: Names = "task") -> Family:
@@ -105,7 +106,7 @@ def normal(mean: Numbers, std: Numbers, *, min_std: float = 0.01, name: Names = 
 
     phi0 = np.concatenate([mean_d, std_d])
     phi_names = tuple(f"{kind}_{n}" for kind in ("mean", "std") for n in names)
-    return Family(phi0, sample, log_prob, fit, project, names, phi_names)
+    return checked(Family(phi0, sample, log_prob, fit, project, names, phi_names))
 
 
 def categorical(
@@ -153,4 +154,4 @@ def categorical(
 
     uniform, lowest = 1 / p.size, eps / (1 + p.size * eps)
     phi0, phi_names = (p / p.sum()).astype(np.float32), tuple(f"p_{i}" for i in range(p.size))
-    return Family(phi0, sample, log_prob, fit, project, (name,), phi_names)
+    return checked(Family(phi0, sample, log_prob, fit, project, (name,), phi_names))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roml_jax.families._parts import Numeric
+from roml_jax.families._parts import Numeric, checked
 from roml_jax.types import Family, PRNGKey
 
 
@@ -43,6 +43,14 @@ def product(*families: Family) -> Family:
         parts = zip(families, split_tasks(tasks), split_phi(phi), strict=True)
         return jnp.stack([f.log_prob(z, p) for f, z, p in parts]).sum(axis=0)
 
+    def clipped_log_prob(
+        tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]
+    ) -> Float[Array, " n"]:
+        parts = zip(families, split_tasks(tasks), split_phi(phi), strict=True)
+        return jnp.stack([(f.clipped_log_prob or f.log_prob)(z, p) for f, z, p in parts]).sum(
+            axis=0
+        )
+
     def fit(tasks: Float[Array, "n D"], weights: Float[Array, " n"]) -> Float[Array, " P"]:
         parts = zip(families, split_tasks(tasks), strict=True)
         return jnp.concatenate([f.fit(z, weights) for f, z in parts])
@@ -52,7 +60,8 @@ def product(*families: Family) -> Family:
         return jnp.concatenate([f.project(p) for f, p in parts])
 
     phi0 = np.concatenate([f.phi0 for f in families])
-    return Family(phi0, sample, log_prob, fit, project, names, phi_names)
+    biased = clipped_log_prob if any(f.clipped_log_prob for f in families) else None
+    return checked(Family(phi0, sample, log_prob, fit, project, names, phi_names, biased))
 
 
 def _split(x: Numeric, sizes: list[int]) -> list[Array]:

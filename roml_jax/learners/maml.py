@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PyTree
 from roml_jax.checks import check_at_least, check_choice, check_positive
 from roml_jax.networks import ACTIVATIONS, Activation
 from roml_jax.supervised import Model, draw_examples, example_shape, mlp_regression
+from roml_jax.trees import descend, where_rows
 from roml_jax.types import Learner, Metrics, Predictor, PRNGKey, TaskData
 
 Loss: TypeAlias = Callable[[PyTree, PyTree], Array]  # (params, batch of one task) -> scalar
@@ -59,8 +60,7 @@ def make_adapt(
             params, opt_state = carry
             grads = jax.grad(loss)(params, support)
             grads = jax.lax.stop_gradient(grads) if first_order else grads
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), None
+            return descend(optimizer, grads, opt_state, params), None
 
         carry = (params, optimizer.init(params))
         (params, _), _ = jax.lax.scan(step, carry, None, length=steps, unroll=True)
@@ -183,8 +183,8 @@ def maml(
     inner = optax.sgd(config.inner_learning_rate)
     adapt = make_adapt(loss, inner, first_order=config.first_order)
 
-    def losses(params: PyTree, batch: MAMLBatch) -> Float[Array, " B"]:
-        return adapted_losses(loss, adapt, params, *batch, config.inner_steps)
+    def loss_after(params: PyTree, support: PyTree, query: PyTree) -> Float[Array, ""]:
+        return loss(adapt(params, support, config.inner_steps), query)
 
     def init(key: PRNGKey) -> MAMLState:
         x, _ = example_shape(problem)
@@ -195,24 +195,26 @@ def maml(
         key: PRNGKey, state: MAMLState, tasks: Float[Array, "B D"]
     ) -> tuple[MAMLState, MAMLBatch, Float[Array, " B"]]:
         batch = MAMLBatch(*draw_examples(key, problem, tasks, config.support, config.query))
-        return state, batch, -losses(state.params, batch)
+        losses = adapted_losses(loss, adapt, state.params, *batch, config.inner_steps)
+        return state, batch, -losses
 
     def update(
         key: PRNGKey, state: MAMLState, batch: MAMLBatch, weights: Float[Array, " B"]
     ) -> tuple[MAMLState, Metrics]:
         del key  # nothing here is random
-        total = weights.sum()
-        count = jnp.where(total > 0, total, 1) if config.average == "selected" else weights.size
-
-        def outer(params: PyTree) -> Float[Array, ""]:
-            # The same losses as in ``collect``, which a compiler of both computes once.
-            return jnp.where(weights > 0, weights * losses(params, batch), 0).sum() / count
-
-        value, grads = jax.value_and_grad(outer)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        # The same losses as in ``collect``, which a compiler of both computes once. Each task has
+        # a gradient of its own, as it has parameters of its own once it is adapted: what a task
+        # of weight 0 holds, infinity too, leaves no trace.
+        each = jax.vmap(jax.value_and_grad(loss_after), (None, 0, 0))(state.params, *batch)
+        total = weights.sum() if config.average == "selected" else jnp.float32(weights.size)
+        counted = where_rows(weights > 0, each, jax.tree.map(jnp.zeros_like, each))
+        value, grads = jax.tree.map(
+            lambda x: jnp.tensordot(weights.astype(x.dtype), x, 1) / jnp.where(total > 0, total, 1),
+            counted,
+        )
+        new = descend(optimizer, grads, state.opt_state, state.params)
         metrics = {"outer_loss": value, "grad_norm": optax.tree.norm(grads)}
-        return MAMLState(params, opt_state), metrics
+        return MAMLState(*new), metrics
 
     agent = Predictor(
         adapt,

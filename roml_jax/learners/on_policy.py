@@ -13,7 +13,7 @@ from roml_jax.learners.memory.base import Memory, Trajectory, remembered_action
 from roml_jax.learners.policy import policy
 from roml_jax.learners.policy_parts import PolicyConfig, PolicyParams, PolicyState
 from roml_jax.rollout import Rollout, rollout, rollout_returns
-from roml_jax.trees import keep_unless
+from roml_jax.trees import finite_rows, keep_unless, where_rows
 from roml_jax.types import (
     Agent,
     Boundary,
@@ -91,7 +91,8 @@ def on_policy(
         policy_key, memory_key = split(key)
         remembered = memory.init(memory_key)
         learned = () if memory.recall is None else remembered
-        return OnPolicyState(actor.init(policy_key, learned), remembered, jnp.zeros(()))
+        start = actor.init(policy_key, learned)
+        return OnPolicyState(start, remembered, jnp.zeros((), jnp.float32))
 
     def params(state: OnPolicyState) -> OnPolicyParams:
         return OnPolicyParams(state.policy.params, memory.params(state.memory))
@@ -133,15 +134,20 @@ def on_policy(
 
 
 def to_trajectories(env: TaskEnv, agent: Agent, data: Rollout) -> Trajectory:
-    """A rollout as trajectories with leaves ``[B, …]``."""
+    """A rollout as trajectories with leaves ``[B, …]``.
+
+    One that holds what is not finite is empty: nothing can be learned from it.
+    """
     action = remembered_action(env, agent.env_action(data.action))
-    return Trajectory(
+    trajectories = Trajectory(
         obs=jnp.moveaxis(data.obs, 2, 0),
         action=jnp.swapaxes(action, 0, 1),
         reward=data.reward.T,
         valid=data.valid.T,
         task=data.tasks,
     )
+    empty = jax.tree.map(jnp.zeros_like, trajectories)._replace(task=data.tasks)
+    return where_rows(finite_rows(trajectories), trajectories, empty)
 
 
 def _recall_some(

@@ -59,10 +59,12 @@ def policy(env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int) 
     Raises:
       ValueError: a squashed policy of discrete actions.
     """
+    done_flag = obs_size > env.observation_size
     network, optimizer = make_network(env, config), make_optimizer(config)
 
     def init(key: PRNGKey, memory: Any = ()) -> PolicyState:
-        weights = network.init(key, jnp.zeros((1, obs_size)), jnp.zeros((1, memory_size)))
+        seen, remembered = (jnp.zeros((1, size), jnp.float32) for size in (obs_size, memory_size))
+        weights = network.init(key, seen, remembered)
         moments = init_moments((obs_size,)), init_moments((memory_size,))
         opt_state = optimizer.init((weights, memory))
         return PolicyState(PolicyParams(weights, *moments), opt_state, init_moments())
@@ -81,4 +83,4 @@ def policy(env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int) 
     def env_action(action: Array) -> Array:
         return jnp.tanh(action) if config.squash else action
 
-    return Policy(init, act, env_action, make_improve(network, config, optimizer))
+    return Policy(init, act, env_action, make_improve(network, config, optimizer, done_flag))

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from roml_jax.learners.policy_parts import (
     PolicyConfig,
@@ -22,6 +22,7 @@ from roml_jax.networks import ActorCritic
 from roml_jax.normalize import Moments, batch_moments, merge_moments, normalize_rewards
 from roml_jax.returns import meta_gae
 from roml_jax.rollout import Rollout, boundary_flags, next_obs, seen_obs
+from roml_jax.trees import descend, finite_rows
 from roml_jax.types import Metrics, PRNGKey
 
 Recall: TypeAlias = Callable[[PyTree, Array], Array]  # (memory, tasks[b]) -> [T, b, M]
@@ -45,7 +46,10 @@ class PolicyBatch(NamedTuple):
 
 
 def make_improve(
-    network: ActorCritic, config: PolicyConfig, optimizer: optax.GradientTransformation
+    network: ActorCritic,
+    config: PolicyConfig,
+    optimizer: optax.GradientTransformation,
+    done_flag: bool = False,
 ) -> Callable[..., tuple[PolicyState, PyTree, Metrics]]:
     """One training step of a policy on a rollout, as a function.
 
@@ -57,11 +61,13 @@ def make_improve(
       network: the actor-critic.
       config: its settings.
       optimizer: of ``(network, memory)``.
+      done_flag: the last component of an observation says that an episode is over.
 
     Returns:
       ``improve(key, state, data, belief, weights, memory=(), recall=None) -> (state, memory,
       metrics)`` with the rollout ``data``, ``belief[T + 1, B, M]``, what the agent remembered
-      before step t and after the last one, and ``weights[B]``, how much each task counts.
+      before step t and after the last one, and ``weights[B]``, how much each task counts. One
+      of weight 0 that holds what is not finite leaves no trace.
       ``memory`` are parameters that learn with the network, if ``recall(memory, tasks[b])``
       gives what the agent remembers as a function of them. Metrics: losses averaged over the
       minibatches, and ``terminated``, the fraction of episodes that their task ended before
@@ -79,10 +85,13 @@ def make_improve(
         memory: PyTree = (),
         recall: Recall | None = None,
     ) -> tuple[PolicyState, PyTree, Metrics]:
-        reward_moments, advantages, values = _advantages(network, config, state, data, belief)
+        data, belief, counted = _leave_out(data, belief, weights)
+        reward_moments, advantages, values = _advantages(
+            network, config, state, data, belief, counted, done_flag
+        )
         params = state.params._replace(
-            obs_moments=_take_in(state.params.obs_moments, seen_obs(data.obs)),
-            belief_moments=_take_in(state.params.belief_moments, belief[:-1]),
+            obs_moments=_take_in(state.params.obs_moments, seen_obs(data.obs), counted),
+            belief_moments=_take_in(state.params.belief_moments, belief[:-1], counted),
         )
         batch = _policy_batch(network, config, params, data, belief, values, advantages, weights)
         dealt = batch.weight
@@ -103,8 +112,7 @@ def make_improve(
         def minibatch_step(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
             learned, opt_state = carry
             grads, metrics = jax.grad(loss, has_aux=True)(learned, index)
-            updates, opt_state = optimizer.update(grads, opt_state, learned)
-            return (optax.apply_updates(learned, updates), opt_state), metrics
+            return descend(optimizer, grads, opt_state, learned), metrics
 
         index = minibatch_indices(key, dealt, config.epochs, config.minibatches)
         start = ((params.network, memory), state.opt_state)
@@ -130,25 +138,36 @@ def minibatch_indices(
     Returns:
       ``[epochs * minibatches, N / minibatches]``.
     """
-    order = jax.random.uniform(key, (epochs, *weight.shape)) + (weight <= 0)[None, :]
+    lots = jax.random.uniform(key, (epochs, *weight.shape), jnp.float32)
+    order = lots + (weight <= 0).astype(lots.dtype)[None, :]  # those that count first
     index = jnp.argsort(order, axis=1).reshape(epochs, -1, minibatches)
     return jnp.swapaxes(index, 1, 2).reshape(epochs * minibatches, -1)
 
 
 def _advantages(
-    network: ActorCritic, config: PolicyConfig, state: PolicyState, data: Rollout, belief: Array
+    network: ActorCritic,
+    config: PolicyConfig,
+    state: PolicyState,
+    data: Rollout,
+    belief: Array,
+    counted: Array,
+    done_flag: bool,
 ) -> tuple[Moments, Array, Array]:
     """``(reward moments, advantages [T, B], values [T, B])`` of a rollout."""
     truncated, meta_end = boundary_flags(data.episodes, data.horizon)
     rewards, reward_moments = data.reward, state.reward_moments
     if config.normalize_reward:
         reward_moments, rewards = normalize_rewards(
-            reward_moments, rewards, meta_end, discount=config.discount
+            reward_moments, rewards, meta_end, discount=config.discount, counted=counted
         )
     # A belief belongs to two observations where one episode ends and the next starts.
     episode = data.horizon * jnp.arange(data.episodes)[:, None]
     before_after = belief[episode + jnp.arange(data.horizon + 1)[None, :]]
-    inputs = policy_inputs(state.params, config, data.obs, before_after)
+    obs = data.obs
+    if done_flag and config.time_limit == "bootstrap":
+        # What an episode would have been worth that went on is asked of an observation that does.
+        obs = obs.at[:, -1, :, -1].set(0)
+    inputs = policy_inputs(state.params, config, obs, before_after)
     all_values = network.apply(state.params.network, *inputs, method="value")
     values, next_values = seen_obs(all_values), next_obs(all_values)
     flags = (truncated, meta_end)
@@ -218,5 +237,23 @@ def _ppo_loss(
     return surrogate + config.value_coef * critic - config.entropy_coef * entropy, metrics
 
 
-def _take_in(moments: Moments, x: Float[Array, "T B F"]) -> Moments:
-    return merge_moments(moments, batch_moments(jax.lax.collapse(x, 0, 2), unbiased=True))
+def _leave_out(
+    data: Rollout, belief: Float[Array, "T1 B M"], weights: Float[Array, " B"]
+) -> tuple[Rollout, Float[Array, "T1 B M"], Bool[Array, " B"]]:
+    """Zeros for tasks of weight 0 that hold what is not finite; and the mask of all others."""
+    held = (jnp.moveaxis(data.obs, 2, 0), data.reward.T, jnp.swapaxes(belief, 0, 1))
+    counted = (weights > 0) | finite_rows(held)
+
+    def keep(x: Array, axis: int) -> Array:
+        return jnp.where(jnp.expand_dims(counted, [i for i in range(x.ndim) if i != axis]), x, 0)
+
+    data = data._replace(
+        obs=keep(data.obs, 2), reward=keep(data.reward, 1), action=keep(data.action, 1)
+    )
+    return data, keep(belief, 1), counted
+
+
+def _take_in(moments: Moments, x: Float[Array, "T B F"], counted: Bool[Array, " B"]) -> Moments:
+    rows = jnp.broadcast_to(counted, x.shape[:2])
+    batch = batch_moments(*(jax.lax.collapse(y, 0, 2) for y in (x, rows)), unbiased=True)
+    return merge_moments(moments, batch)

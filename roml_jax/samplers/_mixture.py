@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Real
 
-from roml_jax.checks import check_in
+from roml_jax.checks import as_vector, check_in, check_shape
 from roml_jax.types import Draw, Family, PRNGKey
 
 
@@ -56,7 +59,7 @@ def draw_mixture(
     keys = jax.random.split(key, is_reference.size)
     sources = jnp.where(is_reference[:, None], jnp.asarray(family.phi0)[None], phi[None])
     tasks = jax.vmap(lambda k, source: family.sample(k, source, 1)[0])(keys, sources)
-    weights = jnp.where(is_reference, 1, importance_weights(family, tasks, phi))
+    weights = jnp.where(is_reference, 1.0, importance_weights(family, tasks, phi))
     return Draw(tasks, weights, is_reference)
 
 
@@ -68,3 +71,35 @@ def whole(x: float) -> int:
 def check_nu(nu: float) -> None:
     """Raises a ValueError unless ``nu`` is a fraction of reference draws, in [0, 1)."""
     check_in("nu", nu, "[0, 1)", "the fraction of reference draws")
+
+
+def check_family(family: Family) -> None:
+    """Raises a ValueError, without running anything, unless a family's functions fit together."""
+    dim, size, n = len(family.names), len(family.phi_names), 3
+    key, phi = jax.random.key(0), jax.ShapeDtypeStruct(np.shape(family.phi0), jnp.float32)
+    check_shape("family.phi0", family.phi0, (size,), f"phi_names {family.phi_names}")
+
+    def check(name: str, fn: Callable[..., Array], shape: tuple[int, ...], *args: Any) -> Any:
+        out = jax.eval_shape(fn, *args)
+        if out.shape != shape:
+            raise ValueError(f"family.{name} must give the shape {shape}; got {out.shape}")
+        return out
+
+    tasks = check("sample", lambda key, phi: family.sample(key, phi, n), (n, dim), key, phi)
+    weights = check("log_prob", family.log_prob, (n,), tasks, phi)
+    check("fit", family.fit, (size,), tasks, weights)
+    check("project", family.project, (size,), phi)
+
+
+def check_returns(draw: Draw, returns: Real[Array, " n"]) -> Float[Array, " n"]:
+    """The returns of a draw, promoted to floats.
+
+    Raises:
+      ValueError: while tracing, if they are not one for each task, or the draw's own parts are not.
+    """
+    returns = as_vector("returns", returns)
+    n = jnp.shape(draw.tasks)[:1]
+    check_shape("returns", returns, n, "the tasks")
+    check_shape("weights", draw.weights, n, "the tasks")
+    check_shape("is_reference", draw.is_reference, n, "the tasks")
+    return returns

@@ -7,23 +7,32 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
-from roml_jax.checks import check_in
+from roml_jax.checks import as_vector, check_choice, check_in, check_shape
 from roml_jax.quantiles import weighted_quantile
 from roml_jax.risk import check_alpha
-from roml_jax.samplers._mixture import check_nu, draw_mixture, random_plan, whole
-from roml_jax.types import Alpha, Draw, Family, Metrics, PRNGKey, TaskSampler
+from roml_jax.samplers._mixture import (
+    check_family,
+    check_nu,
+    check_returns,
+    draw_mixture,
+    importance_weights,
+    random_plan,
+    whole,
+)
+from roml_jax.types import UNTOLD, Alpha, Draw, Family, Metrics, PRNGKey, TaskSampler
 
 Quantile: TypeAlias = Literal["population", "plain"]
+QUANTILES = ("population", "plain")
 
 
 class Pending(NamedTuple):
     """A CEM batch that spans several training steps."""
 
-    tasks: Float[Array, "batch D"]  # float32, valid below ``count``
-    weights: Float[Array, " batch"]  # float32, fixed when the tasks were drawn
-    returns: Float[Array, " batch"]  # float32
+    tasks: Float[Array, "batch D"]  # of the family's dtype, valid below ``count``
+    weights: Float[Array, " batch"]  # fixed when the tasks were drawn
+    returns: Float[Array, " batch"]  # of the tasks' dtype
     plan: Bool[Array, " batch"]  # which positions are reference draws
     count: Int[Array, ""]  # type: ignore[assignment]  # int32, returns that arrived, < batch
 
@@ -70,7 +79,7 @@ def cem(
       that brings its last returns. Returns that are not finite take no part; a fit that
       is empty or not finite leaves ``phi`` as it is. Info holds "updated" (whether this step
       fitted ``phi``) and, of the batch that this step completed, "selected", the number of
-      tasks that were fitted to, and the quantiles "q_alpha" and "q_beta"; 0, NaN and NaN in
+      tasks that were fitted to, and the quantiles "q_alpha" and "q_beta"; 0 and ``UNTOLD`` in
       steps that complete none. ``sample`` and ``update`` raise a ValueError, when traced, if n
       does not divide ``batch``.
 
@@ -85,7 +94,8 @@ def cem(
     _check(alpha, beta, nu, batch, soft_update, quantile)
 
     def init(key: PRNGKey) -> CEMState:
-        pending = None if batch is None else _empty_batch(batch, nu, len(family.names))
+        check_family(family)
+        pending = None if batch is None else _empty_batch(batch, nu, family)
         return CEMState(jnp.asarray(family.phi0), pending)
 
     def sample(key: PRNGKey, state: CEMState, n: int) -> Draw:
@@ -98,8 +108,10 @@ def cem(
         return draw_mixture(key_draw, family, state.phi, plan)
 
     def update(
-        key: PRNGKey, state: CEMState, draw: Draw, returns: Float[Array, " n"]
+        key: PRNGKey, state: CEMState, draw: Draw, returns: Real[Array, " n"]
     ) -> tuple[CEMState, Metrics]:
+        returns = check_returns(draw, returns)
+        draw = draw._replace(weights=_fit_weights(family, state.phi, draw))
         key_select, key_plan = jax.random.split(key)
         if state.pending is None:
             data, full, pending = (draw.tasks, draw.weights, returns), jnp.ones((), bool), None
@@ -116,8 +128,8 @@ def cem(
         info = {
             "updated": updated,
             "selected": jnp.where(full, mask.sum(dtype=jnp.int32), 0),
-            "q_alpha": jnp.where(full, q_alpha.astype(jnp.float32), jnp.nan),
-            "q_beta": jnp.where(full, q_beta.astype(jnp.float32), jnp.nan),
+            "q_alpha": jnp.where(full, q_alpha, UNTOLD),
+            "q_beta": jnp.where(full, q_beta, UNTOLD),
         }
         return CEMState(jnp.where(updated, phi, state.phi), pending), info
 
@@ -126,8 +138,8 @@ def cem(
 
 def select_tail(
     key: PRNGKey,
-    returns: Float[Array, " N"],
-    weights: Float[Array, " N"],
+    returns: Real[Array, " N"],
+    weights: Real[Array, " N"],
     *,
     alpha: Alpha,
     beta: float,
@@ -153,12 +165,20 @@ def select_tail(
     Returns:
       ``(mask[N], q_alpha, q_beta)``; no task is selected if no return is finite.
 
+    Raises:
+      ValueError: an argument is out of range, or no vector of the same length as the other.
+
     Reference:
       Greenberg et al. (2023), Alg. 2 lines 13-16.
 
     Differs from the paper, which has ``strict=False`` and leaves the quantile estimator
     open; the defaults are those of the original code.
     """
+    check_alpha(alpha)
+    check_in("beta", beta, "(0, 1)", "the selected fraction of a batch")
+    check_choice("quantile", quantile, QUANTILES)
+    returns, weights = as_vector("returns", returns), as_vector("weights", weights)
+    check_shape("weights", weights, returns.shape, "returns")
     valid = jnp.isfinite(returns)
     q_alpha = weighted_quantile(
         returns, alpha, jnp.where(valid, weights, 0), population=quantile == "population"
@@ -171,7 +191,7 @@ def select_tail(
     below = valid & (returns < threshold)
     ties = valid & (returns == threshold)
     missing = whole(beta * returns.size) - below.sum()
-    lots = jnp.where(ties, jax.random.uniform(key, returns.shape), jnp.inf)
+    lots = jnp.where(ties, jax.random.uniform(key, returns.shape, jnp.float32), jnp.inf)
     rank = jnp.argsort(jnp.argsort(lots))  # place of every task in the draw of lots
     return below | (ties & (rank < missing)), q_alpha, q_beta
 
@@ -184,17 +204,19 @@ def _refit(
     soft_update: float,
 ) -> tuple[Float[Array, " P"], Bool[Array, ""]]:
     """The next ``phi``, and whether it can be used (Alg. 2 line 16)."""
-    new = soft_update * phi + (1 - soft_update) * family.fit(tasks, weights)
-    return new, (weights.sum() > 0) & jnp.isfinite(new).all()
+    some = (weights > 0).any()
+    fitted = family.fit(tasks, jnp.where(some, weights, 1))  # a fit to nothing would be NaN
+    new = soft_update * phi + (1 - soft_update) * fitted
+    return new.astype(phi.dtype), some & jnp.isfinite(new).all()
 
 
 def _append(
     key: PRNGKey, pending: Pending, draw: Draw, returns: Float[Array, " n"], nu: float
 ) -> tuple[tuple[Array, Array, Array], Bool[Array, ""], Pending]:
     """Adds a step: the batch so far, whether it is full, and what is pending afterwards."""
-    arrived = (draw.tasks, draw.weights, returns.astype(jnp.float32))
+    arrived = (draw.tasks, draw.weights, returns)
     tasks, weights, scores = (
-        jax.lax.dynamic_update_slice_in_dim(buffer, new, pending.count, axis=0)
+        jax.lax.dynamic_update_slice_in_dim(buffer, new.astype(buffer.dtype), pending.count, axis=0)
         for buffer, new in zip(pending[:3], arrived, strict=True)
     )
     batch, count = pending.plan.size, pending.count + returns.size
@@ -204,13 +226,24 @@ def _append(
     return (tasks, weights, scores), full, Pending(tasks, weights, scores, plan, count)
 
 
-def _empty_batch(batch: int, nu: float, dim: int) -> Pending:
+def _fit_weights(family: Family, phi: Float[Array, " P"], draw: Draw) -> Float[Array, " n"]:
+    """The weights that the fit counts by: of the draw, or of the family's clipped densities."""
+    if family.clipped_log_prob is None:
+        return draw.weights
+    clipped = family._replace(log_prob=family.clipped_log_prob)
+    return jnp.where(draw.is_reference, 1.0, importance_weights(clipped, draw.tasks, phi))
+
+
+def _empty_batch(batch: int, nu: float, family: Family) -> Pending:
     """Nothing pending; the reference draws are spread evenly, since there is no key."""
     marks = np.arange(batch + 1) * whole(nu * batch) // batch
+    phi0 = jnp.asarray(family.phi0)
+    tasks = jax.eval_shape(lambda key: family.sample(key, phi0, batch), jax.random.key(0))
+    weights = jax.eval_shape(family.log_prob, tasks, phi0)
     return Pending(
-        tasks=jnp.zeros((batch, dim), jnp.float32),
-        weights=jnp.ones(batch, jnp.float32),
-        returns=jnp.zeros(batch, jnp.float32),
+        tasks=jnp.zeros(tasks.shape, tasks.dtype),
+        weights=jnp.ones(batch, weights.dtype),
+        returns=jnp.zeros(batch, jnp.promote_types(tasks.dtype, jnp.float32)),
         plan=jnp.asarray(np.diff(marks) > 0),
         count=jnp.zeros((), jnp.int32),
     )
@@ -238,5 +271,4 @@ def _check(
     check_in("soft_update", soft_update, "[0, 1)", "the kept part of phi")
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch} is a number of tasks: choose at least 1, or None.")
-    if quantile not in ("population", "plain"):
-        raise ValueError(f"quantile={quantile!r} is unknown: choose 'population' or 'plain'.")
+    check_choice("quantile", quantile, QUANTILES)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Real
 
+from roml_jax.samplers._mixture import check_family, check_returns
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
 
 
@@ -25,6 +26,7 @@ def fixed(family: Family) -> TaskSampler:
     """
 
     def init(key: PRNGKey) -> tuple[()]:
+        check_family(family)
         return ()
 
     def sample(key: PRNGKey, state: Any, n: int) -> Draw:
@@ -32,8 +34,9 @@ def fixed(family: Family) -> TaskSampler:
         return Draw(tasks, jnp.ones(n, jnp.float32), jnp.ones(n, bool))
 
     def update(
-        key: PRNGKey, state: Any, draw: Draw, returns: Float[Array, " n"]
+        key: PRNGKey, state: Any, draw: Draw, returns: Real[Array, " n"]
     ) -> tuple[Any, Metrics]:
+        check_returns(draw, returns)
         return state, {}
 
     return TaskSampler(init, sample, update, lambda state: jnp.asarray(family.phi0))

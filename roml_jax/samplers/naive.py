@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from roml_jax.risk import tail_size
+from roml_jax.samplers._mixture import check_family, check_returns
 from roml_jax.types import Alpha, Draw, Family, Metrics, PRNGKey, TaskSampler
 
 
@@ -48,6 +49,7 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
     size = tail_size(pool, alpha)
 
     def init(key: PRNGKey) -> NaiveState:
+        check_family(family)
         tasks = jnp.zeros((pool, len(family.names)), jnp.float32)
         return NaiveState(tasks, jnp.zeros(pool, jnp.float32), jnp.zeros((), jnp.int32))
 
@@ -61,8 +63,9 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
         return Draw(tasks, is_reference.astype(jnp.float32), is_reference)
 
     def update(
-        key: PRNGKey, state: NaiveState, draw: Draw, returns: Float[Array, " n"]
+        key: PRNGKey, state: NaiveState, draw: Draw, returns: Real[Array, " n"]
     ) -> tuple[NaiveState, Metrics]:
+        returns = check_returns(draw, returns)
         n = returns.size
         slots = state.count + jnp.arange(n)
         new = NaiveState(

@@ -8,9 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
-from roml_jax.samplers._mixture import check_nu, draw_mixture, random_plan
+from roml_jax.samplers._mixture import (
+    check_family,
+    check_nu,
+    check_returns,
+    draw_mixture,
+    random_plan,
+)
 from roml_jax.types import Draw, Family, Metrics, PRNGKey, TaskSampler
 
 
@@ -46,6 +52,7 @@ def oracle(
         )
 
     def init(key: PRNGKey) -> tuple[()]:
+        check_family(family)
         return ()
 
     def sample(key: PRNGKey, state: Any, n: int) -> Draw:
@@ -53,8 +60,9 @@ def oracle(
         return draw_mixture(key_draw, family, jnp.asarray(target), random_plan(key_plan, n, nu))
 
     def update(
-        key: PRNGKey, state: Any, draw: Draw, returns: Float[Array, " n"]
+        key: PRNGKey, state: Any, draw: Draw, returns: Real[Array, " n"]
     ) -> tuple[Any, Metrics]:
+        check_returns(draw, returns)
         return state, {}
 
     return TaskSampler(init, sample, update, lambda state: jnp.asarray(target))

@@ -17,6 +17,7 @@ def shifted(family, seed=0):
     """A ``phi`` of the family near, but not at, ``phi0``."""
     rng = np.random.default_rng(seed)
     phi = np.asarray(family.phi0) * rng.uniform(0.75, 1.25, family.phi0.shape)
+    phi += (phi == 0) * rng.uniform(0.2, 0.4, family.phi0.shape)
     probs = np.array([name.startswith("p_") for name in family.phi_names])
     if probs.any():
         phi[probs] /= phi[probs].sum()
@@ -29,6 +30,9 @@ FAMILIES = {
     "beta_box": families.beta([0.1, 0.0, 0.3], [5.0, 6.28, 3.0], eps=TINY, fit="ml"),
     "log2_beta": families.log2_beta(-1.0, 1.0, 3, eps=TINY),
     "disk": families.disk(5.0),
+    "disk_unit": families.disk(5.0, angle="unit"),
+    "circle": families.circle(),
+    "circle_ml": families.circle(fit="ml"),
     "normal": families.normal([1.0, 2.0], [0.5, 1.5], min_std=0.2),
     "categorical": families.categorical([2.0, 1.0, 1.0], eps=0.0),
     "product": families.product(
@@ -203,7 +207,7 @@ def test_sample_ranges_and_the_meaning_of_phi(family, low, high, unit_mean):
 
 @pytest.mark.parametrize("radial", ["area", "linear"])
 def test_disk_samples_and_recovers_the_same_point(radial):
-    disk = families.disk(5.0, radial=radial)
+    disk = families.disk(5.0, radial=radial, angle="unit")
     phi = jnp.array([0.6, 0.8])
     z = np.asarray(jax.jit(disk.sample, static_argnums=2)(jax.random.key(0), phi, 20_000))
     rho = (np.hypot(*z.T) / 5) ** (2 if radial == "area" else 1)
@@ -218,17 +222,108 @@ def test_disk_samples_and_recovers_the_same_point(radial):
     np.testing.assert_allclose(np.asarray(got)[inside], want[inside], atol=2e-3)
 
 
-def test_beta_clips_the_density_and_phi():
+def test_phi_is_clipped_and_the_density_is_not():
     family = families.beta(0.0, 1.0)  # eps 0.02
-    phi = jnp.array([0.9])
-    log_prob = jax.jit(family.log_prob)
-    at = log_prob(jnp.array([[0.0], [0.02], [1.0], [0.98]]), phi)
-    assert at[0] == at[1] and at[2] == at[3]
+    u, phi = np.array([1e-4, 0.01, 0.5, 0.99]), jnp.array([0.9])
+    got = jax.jit(family.log_prob)(jnp.asarray(u[:, None], jnp.float32), phi)
+    np.testing.assert_allclose(got, stats.beta(1.8, 0.2).logpdf(u), atol=1e-4)
     assert family.fit(jnp.ones((3, 1)), jnp.ones(3)) == jnp.float32(0.98)
-    # The mean weight is what the docstring says.
-    z = jax.jit(family.sample, static_argnums=2)(jax.random.key(0), jnp.array([0.8]), 50_000)
-    w = jnp.exp(-log_prob(z, jnp.array([0.8]))).mean()
-    np.testing.assert_allclose(w, 1 + 0.02 * (1 / 1.6 + 1 / 0.4 - 2), atol=0.008)
+    assert family.clipped_log_prob is None
+
+
+def test_the_original_codes_density_is_clipped_too():
+    family = families.beta(0.0, 1.0, clip_density=True)
+    phi = jnp.array([0.9])
+    clipped = jax.jit(family.clipped_log_prob)
+    at = clipped(jnp.array([[0.0], [0.02], [1.0], [0.98]]), phi)
+    assert at[0] == at[1] and at[2] == at[3]
+    np.testing.assert_allclose(at[1], stats.beta(1.8, 0.2).logpdf(0.02), rtol=1e-5)
+    both = families.product(family, families.exponential(0.1, name="rain"))
+    z, at = jnp.array([[0.01, 0.3]]), jnp.array([0.9, 0.2])
+    want = clipped(z[:, :1], phi) + stats.expon(scale=0.2).logpdf(0.3)
+    np.testing.assert_allclose(both.clipped_log_prob(z, at), want, rtol=1e-5)
+
+
+EDGES = (0.02, 0.1, 0.5, 0.75, 0.9, 0.98)
+LENGTHS = (0.3, 0.9, 0.96)
+RANGES = {
+    "beta": (families.beta(-3.0, 4.0), [[p] for p in EDGES]),
+    "beta_far": (families.beta(1000.0, 1001.0), [[p] for p in EDGES]),
+    "log2_beta": (families.log2_beta(), [[p] for p in EDGES]),
+    "disk_unit": (families.disk(5.0, angle="unit"), [[0.5, p] for p in EDGES] + [[0.98, 0.02]]),
+    "disk": (families.disk(2.0), [[0.9, p, -0.2] for p in LENGTHS] + [[0.02, 0.0, 0.96]]),
+    "disk_linear": (families.disk(2.0, radial="linear"), [[p, 0.5, 0.5] for p in EDGES]),
+    "circle": (families.circle(), [[p / 2, p * 0.75**0.5] for p in LENGTHS]),
+    "exponential": (families.exponential(0.1), [[p] for p in (0.06, 0.1, 0.3, 10.0)]),
+    "normal": (families.normal(1.0, 2.0), [[0.0, 1.6], [1.0, 20.0], [-4.0, 3.0]]),
+    "categorical": (families.categorical([1, 2, 3], eps=0.01), [[0.01, 0.01, 0.98]]),
+}
+
+
+@pytest.mark.parametrize("n", [30_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", RANGES)
+def test_weights_average_one_over_the_whole_range_of_phi(name, n):
+    """In the task's own coordinates; what is rare must not weigh too much."""
+    family, phis = RANGES[name]
+
+    @jax.jit
+    def weights(key, phi):
+        tasks = family.sample(key, phi, n)
+        return jnp.exp(family.log_prob(tasks, family.phi0) - family.log_prob(tasks, phi))
+
+    for phi in np.asarray(phis, np.float32):
+        np.testing.assert_allclose(family.project(phi), phi, rtol=1e-5)
+        w = np.asarray(weights(jax.random.key(0), phi), float)
+        assert abs(w.mean() - 1) < 6 * w.std() / n**0.5 + 1e-3, (phi, w.mean(), w.std())
+        assert w.std() < 200, (phi, w.std())
+
+
+def test_circle_is_the_wrapped_cauchy_of_scipy():
+    family = families.circle()
+    phi = jnp.array([0.3, -0.4])  # length 1/2
+    z = np.asarray(jax.jit(family.sample, static_argnums=2)(jax.random.key(0), phi, 50_000))[:, 0]
+    own = stats.wrapcauchy(0.5)
+    turned = np.mod(z - np.arctan2(-0.4, 0.3), 2 * np.pi)
+    assert stats.kstest(turned, own.cdf).pvalue > 0.01
+    got = jax.jit(family.log_prob)(jnp.asarray(z[:50, None]), phi)
+    np.testing.assert_allclose(got, own.logpdf(turned[:50]) + np.log(2 * np.pi), atol=1e-5)
+    np.testing.assert_allclose(family.log_prob(jnp.ones((3, 1)), family.phi0), 0, atol=1e-6)
+
+
+def test_circle_maximum_likelihood_against_scipy():
+    rng = np.random.default_rng(6)
+    z, w = rng.vonmises(2.0, 3.0, 40), rng.exponential(size=40)  # not of the family
+    family = families.circle(fit="ml")
+    data = jnp.asarray(z[:, None], jnp.float32), jnp.asarray(w, jnp.float32)
+
+    def loss(m):
+        if m @ m >= 1:
+            return np.inf
+        square = (np.cos(z) - m[0]) ** 2 + (np.sin(z) - m[1]) ** 2
+        return -(w * (np.log1p(-(m @ m)) - np.log(square))).sum()
+
+    want = optimize.minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6}).x
+    np.testing.assert_allclose(jax.jit(family.fit)(*data), want, atol=1e-3)
+    mean = (w * np.exp(1j * z)).sum() / w.sum()
+    moments = families.circle().fit(*data)
+    np.testing.assert_allclose(moments, [mean.real, mean.imag], atol=1e-5)
+    one = family.fit(jnp.array([[2.5]]), jnp.ones(1))  # a tail of one task
+    np.testing.assert_allclose(one, 0.96 * np.array([np.cos(2.5), np.sin(2.5)]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("around", [0.0, 2.0, np.pi])
+def test_a_disk_has_no_seam(around):
+    family = families.disk(5.0)
+    rng = np.random.default_rng(7)
+    angle = around + rng.uniform(-0.15, 0.15, 200)
+    goals = np.stack([4 * np.cos(angle), 4 * np.sin(angle)], axis=-1).astype(np.float32)
+    phi = family.fit(jnp.asarray(goals), jnp.ones(200))
+    np.testing.assert_allclose(
+        phi[1:], np.array([np.cos(around), np.sin(around)]) * 0.996, atol=0.02
+    )
+    z = np.asarray(family.sample(jax.random.key(0), phi, 1000))
+    off = np.abs(np.angle(np.exp(1j * (np.arctan2(z[:, 1], z[:, 0]) - around))))
+    assert np.mean(off < 0.3) > 0.9
 
 
 def test_beta_without_clip_stays_finite_at_the_ends():
@@ -248,10 +343,11 @@ def test_beta_without_clip_stays_finite_at_the_ends():
 def test_beta_maximum_likelihood_against_scipy(mean):
     rng = np.random.default_rng(4)
     u, w = rng.beta(3 * mean, 3 - 3 * mean, 40), rng.exponential(size=40)  # not of the family
+    u = u.clip(1e-6, 1 - 1e-6)  # what float32 can tell from the ends
     data = jnp.asarray(u[:, None], jnp.float32), jnp.asarray(w, jnp.float32)
 
     def loss(p):
-        return -(w * stats.beta(2 * p, 2 - 2 * p).logpdf(np.clip(u, 0.001, 0.999))).sum()
+        return -(w * stats.beta(2 * p, 2 - 2 * p).logpdf(u)).sum()
 
     want = optimize.minimize_scalar(loss, bounds=(0.001, 0.999), method="bounded").x
     got = jax.jit(families.beta(0.0, 1.0, eps=0.001, fit="ml").fit)(*data)

@@ -211,7 +211,7 @@ def make_update(config, discrete):
 
 def merge(moments, x):
     """The rule of section 1.4 in NumPy."""
-    mean, var, n = (np.asarray(v, np.float64) for v in moments)
+    mean, var, n = (np.asarray(v, np.float64) for v in moments[:3])
     m, delta = len(x), x.mean(0) - mean
     m2 = var * n + x.var(0, ddof=1) * m + delta**2 * n * m / (n + m)
     return mean + delta * m / (n + m), m2 / (n + m)
@@ -219,7 +219,7 @@ def merge(moments, x):
 
 def scaled_rewards(moments, rewards, discount):
     """The original code's reward wrapper over one meta-episode."""
-    mean, var, n = (float(v) for v in moments)
+    mean, var, n = (float(v) for v in moments[:3])
     g, out = np.zeros(rewards.shape[1]), np.zeros(rewards.shape)
     for t, r in enumerate(rewards):
         g = discount * g + r if t < len(rewards) - 1 else np.zeros_like(g)

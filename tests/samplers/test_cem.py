@@ -6,6 +6,7 @@ from scipy import optimize, stats
 
 from roml_jax import families, risk
 from roml_jax.samplers import Draw, cem, importance_weights, select_tail
+from roml_jax.types import UNTOLD
 
 EXPONENTIAL = families.exponential(0.1)
 
@@ -125,7 +126,7 @@ def np_algorithm_2(phi, z, is_reference, returns, alpha, beta, density, fit):
 
 def beta_argmax(z, w):
     """The maximiser of line 16 for ``Beta(2 phi, 2 - 2 phi)``, by search."""
-    u = np.clip(z, 0.02, 0.98)
+    u = np.clip(z, 1e-6, 1 - 1e-6)
 
     def loss(p):
         return -(w * stats.beta(2 * p, 2 - 2 * p).logpdf(u)).sum()
@@ -142,7 +143,7 @@ PROBLEMS = {
     "beta": (
         families.beta(0.0, 1.0, fit="ml"),
         lambda z, phi: (
-            1.0 if phi is None else stats.beta(2 * phi, 2 - 2 * phi).pdf(z.clip(0.02, 0.98))
+            1.0 if phi is None else stats.beta(2 * phi, 2 - 2 * phi).pdf(z.clip(1e-6, 1 - 1e-6))
         ),
         beta_argmax,
     ),
@@ -269,7 +270,7 @@ def test_steps_that_complete_no_batch_say_nothing_of_it():
         state, info = update(jax.random.key(2 * i + 1), state, draw, -draw.tasks[:, 0])
         seen.append((int(info["selected"]), float(info["q_beta"])))
     for selected, quantile in seen[::2]:
-        assert selected == 0 and np.isnan(quantile)
+        assert selected == 0 and quantile == UNTOLD
     for selected, quantile in seen[1::2]:
         assert selected >= 3 and np.isfinite(quantile)
     assert seen[1] != seen[3]
@@ -387,3 +388,28 @@ def test_steps_must_fill_the_batch():
     draw = Draw(jnp.ones((5, 1)), jnp.ones(5), jnp.zeros(5, bool))
     with pytest.raises(ValueError, match="n=5 "):
         sampler.update(jax.random.key(0), state, draw, jnp.ones(5))
+
+
+@pytest.mark.parametrize(("alpha", "phi"), [(0.05, 0.975), (0.1, 0.95), (0.2, 0.9)])
+def test_beta_tasks_end_where_the_tail_of_alpha_is(alpha, phi):
+    """A monotone landscape at the default eps: the tail is the upper end, its mean known."""
+    family = families.beta(0.0, 1.0)
+    sampler = cem(family, alpha=alpha, beta=0.02, quantile="plain", strict=False, soft_update=0.5)
+
+    def step(carry, key):
+        state = carry
+        keys = jax.random.split(key)
+        draw = sampler.sample(keys[0], state, 2000)
+        returns = -draw.tasks[:, 0]
+        state, info = sampler.update(keys[1], state, draw, returns)
+        told = risk.summarize(draw, returns, alpha)
+        return state, (state.phi[0], info["q_alpha"], told["reference_mean"])
+
+    start = sampler.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 60)
+    with jax.debug_key_reuse(False):
+        _, seen = jax.jit(lambda state: jax.lax.scan(step, state, keys))(start)
+    got = np.median([np.asarray(x)[20:] for x in seen], axis=1)
+    np.testing.assert_allclose(got[0], phi, atol=0.01)
+    np.testing.assert_allclose(got[1], alpha - 1, atol=0.02)  # the quantile under D_phi0
+    np.testing.assert_allclose(got[2], -0.5, atol=0.05)

@@ -90,12 +90,13 @@ def trajectory_shape(env: TaskEnv, boundary: Boundary) -> Trajectory:
     steps = env.episodes * env.horizon
 
     def one() -> Trajectory:
+        obs = (env.episodes, env.horizon + 1, boundary.observation_size(env))
         return Trajectory(
-            jnp.zeros((env.episodes, env.horizon + 1, boundary.observation_size(env))),
-            jnp.zeros((steps, remembered_size(env))),
-            jnp.zeros(steps),
+            jnp.zeros(obs, jnp.float32),
+            jnp.zeros((steps, remembered_size(env)), jnp.float32),
+            jnp.zeros(steps, jnp.float32),
             jnp.zeros(steps, bool),
-            jnp.zeros(len(env.family.names)),
+            jnp.zeros(len(env.family.names), jnp.float32),
         )
 
     return jax.eval_shape(one)

@@ -19,7 +19,7 @@ from roml_jax.learners.memory.base import (
     trajectory_shape,
 )
 from roml_jax.learners.memory.elbo import BeliefConfig, BeliefModel, elbo_loss, make_model
-from roml_jax.trees import keep_unless
+from roml_jax.trees import descend, keep_unless
 from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv
 
 
@@ -74,9 +74,9 @@ def belief_trainer(
 
     def init(key: PRNGKey) -> BeliefState:
         encoder_key, *decoder_keys = jax.random.split(key, 1 + len(model.decoders))
-        obs, action = jnp.zeros((1, 1, obs_size)), jnp.zeros((1, 1, action_size))
-        reward, valid = jnp.zeros((1, 1)), jnp.ones((1, 1), bool)
-        latent = jnp.zeros((1, 1, config.latent_size))
+        sizes = (obs_size, action_size, config.latent_size)
+        obs, action, latent = (jnp.zeros((1, 1, size), jnp.float32) for size in sizes)
+        reward, valid = jnp.zeros((1, 1), jnp.float32), jnp.ones((1, 1), bool)
         params = {"encoder": model.encoder.init(encoder_key, action, reward, obs, valid)}
         for decoder_key, (name, decoder) in zip(decoder_keys, model.decoders.items(), strict=True):
             inputs = (latent,) if name == "task" else (latent, obs, action, obs)
@@ -86,8 +86,7 @@ def belief_trainer(
     def improve(key: PRNGKey, state: BeliefState, batch: Trajectory) -> tuple[BeliefState, Metrics]:
         grad = jax.grad(elbo_loss, has_aux=True)
         grads, metrics = grad(state.params, model, config, key, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return BeliefState(optax.apply_updates(state.params, updates), opt_state), metrics
+        return BeliefState(*descend(optimizer, grads, state.opt_state, state.params)), metrics
 
     return BeliefTrainer(init, improve)
 
@@ -150,7 +149,7 @@ def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: in
         2 * config.latent_size,
         init,
         lambda state: state.belief.params["encoder"],
-        lambda n: jnp.zeros((n, config.hidden_size)),
+        lambda n: jnp.zeros((n, config.hidden_size), jnp.float32),
         read,
         history_observer(env, model.encoder),
         store,

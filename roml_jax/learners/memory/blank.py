@@ -15,7 +15,7 @@ def blank() -> Memory:
     """A memory of size 0, which needs no randomness and learns nothing."""
 
     def read(params: tuple[()], carry: Float[Array, " n"]) -> Float[Array, "n 0"]:
-        return jnp.zeros((carry.shape[0], 0))
+        return jnp.zeros((carry.shape[0], 0), jnp.float32)
 
     def observe(params: tuple[()], carry: Array, transition: Transition) -> Array:
         return carry

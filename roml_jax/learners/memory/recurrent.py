@@ -72,12 +72,11 @@ def recurrent(env: TaskEnv, config: RecurrentConfig, boundary: Boundary) -> Memo
     obs_size, action_size = boundary.observation_size(env), remembered_size(env)
 
     def init(key: PRNGKey) -> PyTree:
-        step = (1, 1)
-        obs, action = jnp.zeros((*step, obs_size)), jnp.zeros((*step, action_size))
-        return encoder.init(key, action, jnp.zeros(step), obs, jnp.ones(step, bool))
+        obs, action = (jnp.zeros((1, 1, size), jnp.float32) for size in (obs_size, action_size))
+        return encoder.init(key, action, obs[..., 0], obs, jnp.ones((1, 1), bool))
 
     def init_carry(n: int) -> Float[Array, "n E"]:
-        return jnp.zeros((n, config.hidden_size))
+        return jnp.zeros((n, config.hidden_size), jnp.float32)
 
     def read(params: PyTree, carry: Float[Array, "n E"]) -> Float[Array, "n M"]:
         return encoder.apply(params, carry, method="read")

@@ -1,0 +1,58 @@
+"""Every listed learner and method in a size at which it compiles in seconds."""
+
+import jax
+
+from experiments.spec.learners import LEARNERS
+from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
+from roml_jax.learners.policy_parts import PolicyConfig
+from roml_jax.methods import METHODS
+from tests.probes import Probe
+
+ENV = Probe("arms", length=3, horizon=3, episodes=2)  # terminates with its very last step
+FAMILY = ENV.family
+POLICY = PolicyConfig(layers=(4,), obs_embedding=3, latent_embedding=3, epochs=1, minibatches=2)
+BELIEF = BeliefConfig(
+    latent_size=2,
+    hidden_size=3,
+    action_embedding=2,
+    obs_embedding=2,
+    reward_embedding=2,
+    decoder_layers=(3,),
+    elbo_terms=2,
+    decode_terms=2,
+    batch_size=4,
+    buffer_size=8,
+)
+RECURRENT = RecurrentConfig(3, 2, action_embedding=2, obs_embedding=2, reward_embedding=2)
+B = 4
+
+
+class Arms:
+    """Supervised tasks with the same task distribution: the label is the arm times the input."""
+
+    family = FAMILY
+
+    def sample_batch(self, key, task, n):
+        x = jax.random.normal(key, (n,))
+        return x, task[0] * x
+
+
+# Smaller settings; a learner or a method that is not listed here is tested with its defaults.
+SMALL = {
+    "ppo": {"policy": POLICY},
+    "varibad": {"warmup_frames": 0, "policy": POLICY, "belief": BELIEF},
+    "rl2": {"policy": POLICY, "memory": RECURRENT},
+    "maml": {"support": 2, "query": 4, "layers": (3,)},
+}
+NEEDED = {"naive": {"pool": 6}, "oracle": {"phi": (0.2, 0.8)}}
+
+
+def make_learner(name, env=ENV, **settings):
+    kind = LEARNERS[name]
+    tasks = Arms() if kind.supervised else env
+    return kind.make(tasks, kind.config(**{"num_tasks": B} | SMALL.get(name, {}) | settings))
+
+
+def make_method(name, **settings):
+    kind = METHODS[name]
+    return kind.make(FAMILY, kind.config(**{"alpha": 0.5} | NEEDED.get(name, {}) | settings))
