@@ -142,19 +142,25 @@ def from_dict(cls: Any, data: dict[str, Any], **known: type) -> Any:
       **known: the classes of fields whose annotation leaves them open.
 
     Returns:
-      An instance of ``cls``.
+      An instance of ``cls``; a setting that is younger than the data has its default.
 
     Raises:
-      UserError: a field is missing or unknown.
+      UserError: a field is unknown, or one without a default is missing.
     """
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
-    if wrong := sorted(set(names) ^ set(data)):
+    fields = dataclasses.fields(cls)
+    needed = {field.name for field in fields if not _has_default(field)}
+    if wrong := sorted((needed - {*data}) | ({*data} - {field.name for field in fields})):
         raise UserError(f"settings that {cls.__name__} does not share: {', '.join(wrong)}")
     values: dict[str, Any] = {}
-    for name in names:
+    for name in (field.name for field in fields if field.name in data):
         kind, value = known.get(name, hints[name]), data[name]
         if dataclasses.is_dataclass(kind):
             value = from_dict(kind, value)
         values[name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing

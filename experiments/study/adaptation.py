@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from experiments import style
 from experiments.study.figure_parts import (
-    BOOTSTRAP,
+    INTERVALS,
     Comparison,
     Drawn,
     NotConcernedError,
@@ -63,7 +63,7 @@ def adaptation(results: Results, comparison: Comparison) -> Drawn:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=3)
     caption = f"Loss of the test after a number of inner steps, {seed_count(table, methods)}. "
     caption += f"{cvar_words(comparison)}, those of the highest loss. Means over seeds with "
-    caption += f"{BOOTSTRAP}."
+    caption += f"{INTERVALS}."
     if any(m.published and m.published.course for m in methods):
         caption += " Hollow diamonds: published means, read off plots."
     return Drawn(figure, caption)
@@ -120,7 +120,7 @@ def frontier(results: Results, comparison: Comparison) -> Drawn:
         figure,
         f"What alpha buys: mean and CVaR {level:g} of the test, {seed_count(table, methods)}; up "
         "and to the right is better. Each point is a method trained for the alpha beside it; "
-        f"means over seeds, crosses: {BOOTSTRAP}.",
+        f"means over seeds, crosses: {INTERVALS}.",
     )
 
 

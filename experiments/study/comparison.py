@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from experiments import style
 from experiments.study import episodes
 from experiments.study.figure_parts import (
-    BOOTSTRAP,
+    INTERVALS,
     Comparison,
     Drawn,
     Series,
@@ -193,7 +193,7 @@ def test(results: Results, comparison: Comparison) -> Drawn:
     caption = (
         f"Test of the {comparison.agents}, {seed_count(table, methods)}, {_tasks(table)} tasks "
         f"each; {comparison.returns}. {cvar_words(comparison)}. Bars and their markers: means over "
-        f"seeds, with {BOOTSTRAP}; dots: seeds."
+        f"seeds, with {INTERVALS}; dots: seeds."
     )
     if words := published_words(methods):
         caption += f"{words}."
@@ -246,7 +246,7 @@ def ranges(results: Results, comparison: Comparison) -> Drawn:
         figure,
         f"Mean return by range of {comparison.task}, {seed_count(table, methods)}; "
         f"{comparison.returns}. "
-        f"Points: means over seeds, with {BOOTSTRAP}; below each range the share of the "
+        f"Points: means over seeds, with {INTERVALS}; below each range the share of the "
         "original task distribution that it holds.",
     )
 

@@ -14,12 +14,14 @@ from scipy import stats
 from experiments import style
 from experiments.presets import Published
 from experiments.spec.view import Map
-from experiments.study.intervals import bootstrap
+from experiments.study.intervals import FEW, over_seeds
 from experiments.style import Look
 
-BOOTSTRAP = "95 % bootstrap confidence intervals over seeds"
+INTERVALS = (
+    "95 % confidence intervals over seeds by Student's t (of fewer than 4: from the lowest to the "
+    "highest)"
+)
 _BAND = 0.18  # opacity
-_FEW = 4  # seeds below this show their extremes: Student's t of two spans 13 standard errors
 _FIRST, _NEXT = 0.08, 0.07  # inches from the axes to published values, and between them
 
 
@@ -114,9 +116,9 @@ def band_words(table: pd.DataFrame, methods: list[Series]) -> str:
     """What the bands of ``course`` are, for captions; empty if there are none."""
     counts = _seed_counts(table, methods)
     words = []
-    if counts.max() >= _FEW:
+    if counts.max() >= FEW:
         words.append("95 % confidence intervals over seeds by Student's t")
-    if counts.between(2, _FEW - 1).any():
+    if counts.between(2, FEW - 1).any():
         words.append("from the lowest to the highest seed" + " of fewer than 4" * bool(words))
     return f"; bands: {', or '.join(words)}" if words else ""
 
@@ -136,7 +138,7 @@ def course(part: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     by_frames = part.dropna(subset=[column]).groupby("frames")[column]
     found = by_frames.agg(["mean", "sem", "count", "min", "max"])
-    few, one = found["count"] < _FEW, found["count"] == 1
+    few, one = found["count"] < FEW, found["count"] == 1
     half = found["sem"] * stats.t.ppf(0.975, np.maximum(found["count"] - 1, 1))
     low = found["min"].where(few, found["mean"] - half).mask(one)
     high = found["max"].where(few, found["mean"] + half).mask(one)
@@ -144,8 +146,10 @@ def course(part: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The bootstrap interval of a mean; NaN for one seed."""
-    found = bootstrap(values)
+    """The interval of a mean, or from the lowest to the highest of few seeds; NaN for one."""
+    if 1 < len(values) < FEW:
+        return float(np.min(values)), float(np.max(values))
+    found = over_seeds(values)
     return found.low, found.high
 
 

@@ -42,6 +42,7 @@ TEST_COLUMNS = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
 _VALIDATION = ["method", "seed", "step", "frames", "mean", "cvar"]
 _EPISODES = ["method", "seed", "task_0", "task_index", "episode", "step", "x", "y", "outcome"]
 _RISK = ["method", "seed", "steps", "alpha", "cvar"]
+_LEFT_OUT = {"risk": _RISK, "episodes": _EPISODES, "sampler": ["method", "seed"]}  # of some results
 _LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the CVaR of a test
 _AFTER = "return_after_"  # the columns of a test after a number of inner steps
 _REPEATS = 12  # sample episodes of the same first component of the task
@@ -97,13 +98,13 @@ def read(folder: Path) -> Results:
     """Reads results that ``write`` has written.
 
     Raises:
-      UserError: a file is missing.
+      UserError: a file is missing that all results have.
     """
     tables = []
     for name in Results._fields:
         file = folder / f"{name}.csv"
-        if not file.is_file() and name == "risk":  # which older results have none of
-            tables.append(pd.DataFrame(columns=_RISK))
+        if not file.is_file() and name in _LEFT_OUT:
+            tables.append(pd.DataFrame(columns=_LEFT_OUT[name]))
             continue
         if not file.is_file():
             raise UserError(

@@ -23,6 +23,8 @@ from experiments.study.tables import (
 from experiments.training import runs
 from experiments.training.report import label
 
+_SHOWN = "Mean over seeds (95 % interval by Student's t) ± standard error"
+_FEW = "of fewer than four seeds, their values"
 _MOST_PAIRS = 15  # that a table for people shows: those of six methods
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -86,9 +88,7 @@ def word(
         "published_mean": "published mean",
         "published_cvar": "published CVaR",
     }
-    notes = [
-        f"Mean over seeds (95 % bootstrap interval) ± standard error, {tested_words(results.runs)}."
-    ]
+    notes = [f"{_SHOWN}, {tested_words(results.runs)}; {_FEW}."]
     if summary["mean_gain"].notna().any():
         notes.append(f"Differences to {base} are taken seed by seed, on the same test tasks.")
     if summary["published_mean"].notna().any():
@@ -172,7 +172,7 @@ def _pair_sheet(title: str, pairs: pd.DataFrame, learner: str, env: str) -> Shee
     for name in ("mean", "cvar"):
         columns += [_cells(pairs, f"{name}_gain"), pairs[f"{name}_p"].map(_p_value)]
     notes = [
-        "Mean over seeds (95 % bootstrap interval) ± standard error; p of no difference by "
+        f"{_SHOWN}; {_FEW}; p of no difference by "
         "Wilcoxon's signed-rank test, two-sided, not corrected for the number of pairs."
     ]
     head = ["methods", "seeds", "mean return", "p", "CVaR", "p"]
@@ -191,10 +191,12 @@ def _cells(summary: pd.DataFrame, quantity: str) -> list[str]:
     size = table[quantity].abs().max()
     digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     cells = []
-    for mean, low, high, error in table.itertuples(index=False, name=None):
+    for mean, low, high, error, few in table.itertuples(index=False, name=None):
         text = f"{mean:z.{digits}f}" if np.isfinite(mean) else ""
         text += f" ({low:z.{digits}f}, {high:z.{digits}f})" if np.isfinite(low) else ""
         text += f" ± {error:z.{digits}f}" if np.isfinite(error) else ""
+        if few:
+            text = ", ".join(f"{float(value):z.{digits}f}" for value in few.split())
         cells.append(text.replace("-", "\N{MINUS SIGN}"))
     return cells
 

@@ -12,15 +12,10 @@ import numpy as np
 import pandas as pd
 
 from experiments.presets import PRESETS
-from experiments.study.intervals import Interval, bootstrap, paired, signed_rank
+from experiments.study.intervals import Interval, over_seeds, paired, signed_rank
 from experiments.study.results import Results, label
 
 BASELINE = "baseline"
-_PAIRS = ["method", "reference", "seeds"] + [
-    column
-    for name in ("mean", "cvar")
-    for column in (*(f"{name}_gain{end}" for end in ("", "_low", "_high", "_error")), f"{name}_p")
-]
 # ------------------------------------------------------------------ numbers
 
 
@@ -31,13 +26,13 @@ def summarize(results: Results) -> pd.DataFrame:
       results: of one environment and learner.
 
     Returns:
-      Columns ``method``, ``label``, ``alpha``, ``seeds`` (their number), and four for each
-      quantity: its mean over seeds ``q``, the interval ``q_low``, ``q_high``, and
-      ``q_error``. Quantities are ``mean`` and ``cvar``; ``mean_gain`` and ``cvar_gain``, the
-      differences to the baseline over the seeds that both have; ``published_mean`` and
-      ``published_cvar``; ``mean_LOW_HIGH``, the mean return over a range of tasks; and
-      ``cvar_at_ALPHA``, the CVaR at several levels. What cannot be computed, or compared
-      because alpha differs, is NaN.
+      Columns ``method``, ``label``, ``alpha``, ``seeds`` (their number), and five for each
+      quantity: its mean over seeds ``q``, the interval ``q_low``, ``q_high``, ``q_error``, and
+      ``q_values``, those of fewer than four seeds in place of an interval. Quantities are
+      ``mean`` and ``cvar``; ``mean_gain`` and ``cvar_gain``, the differences to the baseline
+      over the seeds that both have; ``published_mean`` and ``published_cvar``;
+      ``mean_LOW_HIGH``, the mean return over a range of tasks; and ``cvar_at_ALPHA``, the CVaR
+      at several levels. What cannot be computed, or compared because alpha differs, is NaN.
     """
     alphas = results.runs.groupby("method")["alpha"].first()
     rows = []
@@ -50,7 +45,7 @@ def summarize(results: Results) -> pd.DataFrame:
             "alpha": own["alpha"],
             "seeds": len(scores),
         }
-        found = {name: bootstrap(scores[name].to_numpy()) for name in ("mean", "cvar")}
+        found = {name: over_seeds(scores[name].to_numpy()) for name in ("mean", "cvar")}
         comparable = {"mean": True, "cvar": own["alpha"] == alphas.get(BASELINE)}
         for name, fair in comparable.items():
             found[f"{name}_gain"] = _gain(results, method, name) if fair else _NOTHING
@@ -58,10 +53,10 @@ def summarize(results: Results) -> pd.DataFrame:
         tests = results.tests[results.tests["method"] == method]
         for low, high in ranges(results):
             means = tests.loc[(tests["low"] == low) & (tests["high"] == high), "mean"]
-            found[range_name(low, high)] = bootstrap(means.dropna().to_numpy())
+            found[range_name(low, high)] = over_seeds(means.dropna().to_numpy())
         risk = results.risk[(results.risk["method"] == method) & results.risk["steps"].isna()]
         for level in levels(results):
-            found[level_name(level)] = bootstrap(risk.loc[risk["alpha"] == level, "cvar"])
+            found[level_name(level)] = over_seeds(risk.loc[risk["alpha"] == level, "cvar"])
         for name, interval in found.items():
             row |= dict(zip(columns(name), interval, strict=True))
         rows.append(row)
@@ -76,9 +71,9 @@ def compare_pairs(results: Results) -> pd.DataFrame:
 
     Returns:
       Columns ``method``, ``reference``, ``seeds`` (the number that both have), and for
-      ``mean`` and ``cvar`` the difference ``mean_gain``, its interval ``mean_gain_low``,
-      ``mean_gain_high``, ``mean_gain_error``, and ``mean_p``, the p-value of no difference
-      by the signed-rank test, uncorrected for the number of pairs.
+      ``mean`` and ``cvar`` the difference ``mean_gain``, the four columns of its interval as
+      in ``summarize``, and ``mean_p``, the p-value of no difference by the signed-rank test,
+      uncorrected for the number of pairs.
     """
     alphas = results.runs.groupby("method")["alpha"].first()
     rows = []
@@ -115,8 +110,13 @@ def levels(results: Results) -> list[float]:
 
 
 def columns(quantity: str) -> list[str]:
-    """The four columns of a quantity: mean over seeds, interval, standard error."""
-    return [quantity, *(f"{quantity}_{end}" for end in ("low", "high", "error"))]
+    """The columns of a quantity: mean over seeds, interval, standard error, values of few seeds."""
+    return [quantity, *(f"{quantity}_{end}" for end in Interval._fields[1:])]
+
+
+_PAIRS = ["method", "reference", "seeds"] + [
+    column for name in ("mean", "cvar") for column in (*columns(f"{name}_gain"), f"{name}_p")
+]
 
 
 def _scores(results: Results, method: str) -> pd.DataFrame:

@@ -244,7 +244,7 @@ def _pick(read: Any, shape: PyTree) -> PyTree:
         names = [name for name in _names(_name(path)) if name in stored]
         template = jax.eval_shape(_stored, leaf)
         if not names and _ADDED.search(_name(path)):
-            return np.zeros(template.shape, template.dtype)
+            return np.zeros(leaf.shape, leaf.dtype)
         if not names:
             raise ValueError(f"it holds no {_name(path)}")
         value = stored[names[0]]

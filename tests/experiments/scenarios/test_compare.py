@@ -18,7 +18,7 @@ from experiments.spec import words as words_
 from experiments.spec.errors import UserError
 from experiments.study import comparing, schedule
 from experiments.study import results as compact
-from experiments.study.intervals import bootstrap
+from experiments.study.intervals import over_seeds
 from experiments.training import runs
 from tests.experiments.conftest import TINY
 
@@ -277,9 +277,10 @@ def test_its_tables_follow_from_the_tests(compared):
         returns = np.array([test.groupby("task_index")["return"].mean() for test in tests])
         scores[method] = returns.mean(axis=1), returns.min(axis=1)  # 1 % of 12: the worst one
         for name, values in zip(("mean", "cvar"), scores[method], strict=True):
-            expected = bootstrap(values)
+            *expected, words = over_seeds(values)
             found = table.loc[method, [name, *(f"{name}_{x}" for x in ("low", "high", "error"))]]
             np.testing.assert_allclose(found.to_numpy(float), expected, rtol=1e-4)
+            assert table.loc[method, f"{name}_values"] == words  # of two seeds
     gain = scores["roml"][0] - scores["baseline"][0]
     assert table.loc["roml", "mean_gain"] == pytest.approx(gain.mean(), rel=1e-3, abs=1e-6)
     assert (folder / "table.md").read_text() in text

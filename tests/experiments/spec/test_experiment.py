@@ -37,9 +37,12 @@ def test_config_round_trip(env, learner, tmp_path):
 def test_a_config_of_another_version(tmp_path):
     run = Run("khazad-dum", PRESETS["khazad-dum"].experiment, 0)
     data = run.describe([run.seed])
-    del data["experiment"]["learner"]["policy"]["clip"]
+    del data["experiment"]["learner"]["policy"]["clip"]  # younger than the run
     (tmp_path / "config.json").write_text(json.dumps(data))
-    with pytest.raises(UserError, match="clip"):
+    assert runs.read_config(tmp_path).experiment == run.experiment
+    data["experiment"]["learner"]["policy"]["clap"] = 0.1
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match="clap"):
         runs.read_config(tmp_path)
 
 

@@ -303,7 +303,7 @@ def test_tests_by_method():
             drawn = [
                 line.get_xdata() for line in ax.lines if i - 0.5 < line.get_ydata()[0] < i + 0.5
             ]
-            interval = intervals.bootstrap(seeds)
+            interval = intervals.over_seeds(seeds)
             expected = published[method]._asdict()[column]
             for numbers in (seeds, interval[1:3], expected[1:], expected[:1]):
                 assert any(len(xs) == len(numbers) and np.allclose(xs, numbers) for xs in drawn), (
@@ -366,7 +366,7 @@ def test_returns_by_range():
         seeds = np.array([mean_of(method, seed) for seed in range(SEEDS)])
         means = [seeds.mean(), seeds.mean() - 0.05, seeds[:3].mean() - 0.1]
         np.testing.assert_allclose(line(ax, NAMES[method]).get_ydata(), means)
-        ends = intervals.bootstrap(seeds)[1:3]
+        ends = intervals.over_seeds(seeds)[1:3]
         pairs = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == 2]
         assert any(np.allclose(pair, ends) for pair in pairs)
     # 12 runs of 500, 400 and 100 tasks, 3 of which lack the last
