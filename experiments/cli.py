@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import io
 import re
 import sys
@@ -13,11 +14,13 @@ from typing import Annotated, Any, Generic, Literal
 import tyro
 
 from experiments.presets import DEFAULT_ENV, PRESETS
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import E, Experiment, L, M, settings
 from experiments.spec.words import Seeds, hint, one_of
 from roml_jax.methods import METHODS
 
+_REQUIREMENT = re.compile(r"([\w-]+).*; extra == ['\"](\w+)['\"]")  # a package, an extra
 # What tyro says, and what of it is of use.
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)")
 _STRAY = re.compile(r"Unrecognized options: (.*)")
@@ -68,10 +71,30 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         return main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         message = str(error)
+    except ModuleNotFoundError as error:
+        extra = needed_extra(error)
+        if extra is None:
+            raise
+        message = f"this needs {error.name}: {install(extra)}"
     except OSError as error:
         message = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
     print("error:", " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'roml-jax[{extra}]', in a checkout pip install -e '.[{extra}]'"
+
+
+def needed_extra(error: ModuleNotFoundError) -> str | None:
+    """The extra that brings what could not be imported, if one does."""
+    missing = (error.name or "").split(".")[0].replace("_", "-").lower()
+    for line in importlib.metadata.requires("roml-jax") or ():
+        found = _REQUIREMENT.match(line)
+        if found and found[1].lower() == {"pil": "pillow"}.get(missing, missing):
+            return found[2]
+    return None
 
 
 def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
@@ -99,7 +122,7 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
         generic[preset.env_class(), *kinds],
         default,
         rest,
-        prog="python -m experiments.train [ENV] [--learner NAME] [--method NAME]",
+        prog=f"{program.command('train')} [ENV] [--learner NAME] [--method NAME]",
         description=f"Trains and tests a robust meta-learner. ENV: {presets}. Learners: "
         f"{', '.join(learners)}. Methods: {', '.join(METHODS)}. Defaults below are those of "
         f"{env}, {learner} and {method}.",

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from experiments import cli
 from experiments.presets import PRESETS
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import check_alphas, check_seeds, one_of
 from experiments.study import schedule
@@ -61,11 +62,11 @@ def _parse(argv: Sequence[str]) -> tuple[CompareOptions, list[str]]:
         CompareOptions,
         CompareOptions(),
         own,
-        prog="python -m experiments.compare",
+        prog=program.command("compare"),
         description=__doc__ or "",
     )
     preset = PRESETS[one_of("environment", options.env, PRESETS)]
-    learner = one_of("learner", options.learner or preset.default_learner, preset.learners)
+    learner = one_of("learner", options.learner or preset.default_learner, preset.learner_names())
     options = dataclasses.replace(options, learner=learner)
     if not options.methods or len(set(options.methods)) < len(options.methods):
         told = " ".join(options.methods) or "none"

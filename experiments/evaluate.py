@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tyro
 
 from experiments import cli
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import check_seed
 from experiments.training.options import RetestOptions
@@ -29,20 +30,19 @@ def main(argv: Sequence[str]) -> int:
     check_seed("--seed", options.seed)
     from experiments.training.retest import retest  # heavy: not for --help
 
-    retest(options)
-    return 0
+    return retest(options)
 
 
 def _parse(argv: Sequence[str]) -> RetestOptions:
     default = RetestOptions(run=tyro.MISSING)
     usage = "RUN is a directory of a seed, or one that holds several"
     if not any(word in ("-h", "--help") for word in argv) and (not argv or argv[0][:1] == "-"):
-        raise UserError(f"say which run first: python -m experiments.evaluate RUN ({usage})")
+        raise UserError(f"say which run first: {program.command('evaluate')} RUN ({usage})")
     return cli.parse(
         RetestOptions,
         default,
         argv,
-        prog="python -m experiments.evaluate",
+        prog=program.command("evaluate"),
         description=__doc__ or "",
     )
 

@@ -15,6 +15,7 @@ import tyro
 
 from experiments import cli
 from experiments.presets import PRESETS
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import one_of
 from experiments.study.options import FORMATS, FigureOptions
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> FigureOptions:
     if not any(word in ("-h", "--help") for word in argv) and (not argv or argv[0][:1] == "-"):
         raise UserError(
-            "say which environment first: python -m experiments.figures ENV "
+            f"say which environment first: {program.command('figures')} ENV "
             f"(ENV: {', '.join(PRESETS)})"
         )
     default = FigureOptions(env=tyro.MISSING)
@@ -52,7 +53,7 @@ def _parse(argv: Sequence[str]) -> FigureOptions:
         FigureOptions,
         default,
         argv,
-        prog="python -m experiments.figures",
+        prog=program.command("figures"),
         description=__doc__ or "",
     )
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import cli
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import check_seed
 from experiments.videos.options import RenderOptions
@@ -40,12 +41,12 @@ def _parse(argv: Sequence[str]) -> RenderOptions:
         RenderOptions,
         RenderOptions(),
         argv,
-        prog="python -m experiments.render",
+        prog=program.command("render"),
         description=__doc__ or "",
     )
     if not options.runs:
         raise UserError(
-            "say which runs first: python -m experiments.render RUN [RUN ...] "
+            f"say which runs first: {program.command('render')} RUN [RUN ...] "
             "(RUN is a directory of a seed, or one that holds several)"
         )
     for name in ("fps", "stride"):

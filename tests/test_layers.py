@@ -21,7 +21,9 @@ FLOORS = [
     {"experiments.study", "experiments.videos"},
     {"experiments.commands", "experiments.bench"},
 ]
-COMMANDS = {f"experiments.{name}" for name in ("train", "evaluate", "compare", "figures", "render")}
+COMMANDS = {
+    f"experiments.{name}" for name in ("train", "evaluate", "compare", "figures", "render", "own")
+}
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 # Generic code, which names no environment: those of videos are of bodies by definition.
 GENERIC = ["roml_jax", "experiments.spec", "experiments.training", "experiments.study"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import jax
 
 from experiments import cli
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import seed_words
 from experiments.study import results, sheets
@@ -50,7 +50,7 @@ def compare(options: CompareOptions, rest: list[str], argv: Sequence[str]) -> in
         print(plan_words(options, methods, done, groups, free), end="\n\n", flush=True)
     if options.plan:
         return 0
-    again = shlex.join(["python", "-m", "experiments.compare", *argv])
+    again = program.command("compare", argv)
     try:
         code, failures = (0, []) if options.collect else train_groups(groups)
         if code < 128:

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments import style
 from experiments.presets import PRESETS
+from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.paradigms import paradigm_of
 from experiments.spec.words import one_of
@@ -68,7 +69,7 @@ def _folder(options: FigureOptions, env: str) -> Path:
         return folder
     there = [name for name in PRESETS if (options.results / name).is_dir()]
     raise UserError(
-        f"{folder} is no folder: it is made by python -m experiments.compare {env}; "
+        f"{folder} is no folder: it is made by {program.command('compare', [env])}; "
         f"{options.results} has results of: {', '.join(there) or 'nothing'}"
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments import cli
 from experiments.presets import PRESETS
+from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError
 from experiments.spec.words import seed_words
@@ -203,6 +203,6 @@ def plan_words(
                 f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}"
                 for a, b, c, d in rows
             ),
-            *(shlex.join(["python", "-m", "experiments.train", *group.argv]) for group in groups),
+            *(program.command("train", group.argv) for group in groups),
         ]
     )

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.presets import PRESETS
+from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
 from experiments.spec.experiment import at_alpha, settings
@@ -89,9 +90,18 @@ def tested_words(table: pd.DataFrame) -> str:
         name = label(row["method"], row["learner"], row["env"])
         kinds.setdefault(words[row["tested"]], []).append(name)
     if len(kinds) == 1:
-        return f"agents of the best validation {next(iter(kinds))}"
+        return f"agents of the best validation {next(iter(kinds))}{_steps(table)}"
     told = "; ".join(f"{', '.join(names)}: {kind}" for kind, names in kinds.items())
-    return f"agents of the best validation ({told})"
+    return f"agents of the best validation ({told}){_steps(table)}"
+
+
+def _steps(table: pd.DataFrame) -> str:
+    """Which training steps the tested agents are of, where that is known."""
+    known = table["tested_step"].dropna() if "tested_step" in table else pd.Series(dtype=float)
+    if known.empty:
+        return ""
+    low, high = int(known.min()), int(known.max())
+    return f", of step {low:,}" if low == high else f", of steps {low:,} to {high:,}"
 
 
 def read(folder: Path) -> Results:
@@ -108,7 +118,7 @@ def read(folder: Path) -> Results:
             continue
         if not file.is_file():
             raise UserError(
-                f"{file} is missing: it is made by python -m experiments.compare {folder.name}"
+                f"{file} is missing: it is made by {program.command('compare', [folder.name])}"
             )
         table = pd.read_csv(file, dtype=dict.fromkeys(_WORDS, str))
         words = [column for column in table if column in _WORDS]
@@ -217,6 +227,7 @@ def _run_row(
         "steps": built.total_steps,
         "tasks_per_step": built.learner.num_tasks,
         "tested": run.experiment.tested_agent(),
+        "tested_step": made.get("tested_step", np.nan),
         "seconds": float(metrics["seconds"].iloc[-1]),
         "command": command(run, made.get("side_by_side", [run.seed]), made.get("alphas", [])),
         "commit": made.get("commit", ""),

@@ -7,9 +7,12 @@ chunks the host does everything else.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
 import sys
 import time
+from datetime import datetime
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -28,6 +31,8 @@ from roml_jax.evaluate import evaluation_key
 from roml_jax.types import UNTOLD
 
 _SECONDS = 1.0  # that a chunk should take
+_FIRST = 20.0  # seconds after which the first checkpoint is written
+_LINES = 30.0  # seconds between lines where no terminal shows a bar
 _RETRY = 30.0  # seconds between attempts to save what must not be lost
 _LEADING, _SKIPPED = ("step", "frames", "seconds"), "skipped"
 _VALIDATION = {name: f"validation_{name}" for name in VALIDATED}
@@ -37,8 +42,26 @@ class NotFinite(Exception):
     """A loss, a return or a parameter became infinite or NaN, and training had to stop."""
 
 
+def stopping_signals() -> list[int]:
+    """Ctrl-C, SIGTERM and, where there is one that is heeded, the hang-up of a terminal."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as under nohup
+        found.append(hangup)
+    return list(found)
+
+
+def leave_terminal(number: int) -> None:
+    """Makes sure that after a hang-up nothing is written to the terminal, which would fail."""
+    if number != getattr(signal, "SIGHUP", None):
+        return
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 class StopSignal:
-    """Notes the first Ctrl-C or SIGTERM while it is entered; a second Ctrl-C stops at once."""
+    """Notes the first stopping signal while it is entered; a second one stops at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -46,12 +69,13 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
+        leave_terminal(number)
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stopping_signals():
             self._old[number] = signal.signal(number, self._note)
         return self
 
@@ -98,6 +122,9 @@ class Loop:
         self.session, self.functions, self.options = session, functions, options
         self.state, self.best = start
         self.step, self.skipped = first_step or 0, 0  # updates left out since the start
+        # An agent with these parameters has learned nothing: its score is taken for unknown.
+        learned = any(np.isfinite(best.value) for one in self.best for best in one.values())
+        self._untrained = None if learned else jax.tree.map(np.array, self._params())
         self._metric_names = session.built.metric_names()
         metrics = [column for columns in self._metric_names.values() for column in columns]
         columns = [*_LEADING, *metrics, _SKIPPED, *_VALIDATION.values()]
@@ -115,7 +142,7 @@ class Loop:
         """
         total = self.session.built.total_steps
         per_step = self.session.built.learner.frames_per_step * len(self.session.runs)
-        chunk, saved = 1, time.perf_counter()
+        chunk, saved, wait = 1, time.perf_counter(), min(_FIRST, self.options.checkpoint_seconds)
         with contextlib.ExitStack() as stack:
             for log in self._logs:
                 stack.callback(log.close)
@@ -132,20 +159,24 @@ class Loop:
                 bar.update((self.step - before) * per_step)
                 seconds = (time.perf_counter() - begun) / (self.step - before)
                 chunk = int(np.clip(_SECONDS / seconds, 1, self.functions.chunk))
-                if time.perf_counter() - saved > self.options.checkpoint_seconds:
+                if time.perf_counter() - saved > wait:
                     self._try_to_save()
-                    saved = time.perf_counter()
+                    saved, wait = time.perf_counter(), self.options.checkpoint_seconds
             while not self._try_to_save():  # the state lives only as long as this process
                 warn(f"trying again in {_RETRY:.0f} s: make room (or Ctrl-C twice to give up)")
                 time.sleep(_RETRY)
         return stop.number
 
-    def tested_agent(self, i: int) -> PyTree:
-        """The agent of the i-th seed that is to be tested: its parameters, and the sampler."""
+    def tested_agent(self, i: int) -> tuple[PyTree, int]:
+        """The agent of the i-th seed that is to be tested, and the step that it is of.
+
+        An agent is its parameters and the state of the sampler.
+        """
         which = self.session.built.experiment.tested_agent()
         if which == "final":
-            return self.session.one(agent(self.session.built, self.state), i)
-        return self.best[i][which.removeprefix("best-")].agent
+            return self.session.one(agent(self.session.built, self.state), i), self.step
+        best = self.best[i][which.removeprefix("best-")]
+        return best.agent, int(best.step)
 
     # -------------------------------------------------------------- checkpoints
 
@@ -233,7 +264,7 @@ class Loop:
 
     def _validate(self, bar: tqdm) -> list[dict[str, Any]]:
         """Mean and CVaR of every seed, shown on the bar (averaged over seeds); notes the best."""
-        params = self.session.built.learner.params(self.state.learner)
+        params = self._params()
         results = [
             np.asarray(
                 self.functions.validate(
@@ -244,12 +275,18 @@ class Loop:
             )
             for i, run in enumerate(self.session.runs)
         ]
+        if self._untrained is not None and not same(self._untrained, params):
+            self._untrained = None
         for i, result in enumerate(results):
-            self._note_best(i, dict(zip(VALIDATED, result, strict=True)))
+            known = result if self._untrained is None else np.full_like(result, np.nan)
+            self._note_best(i, dict(zip(VALIDATED, known, strict=True)))
         mean, tail = np.mean(results, axis=0)
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         bar.set_postfix_str(f"mean {mean:.3f}, CVaR {tail:.3f}{skipped}")
         return [dict(zip(_VALIDATION.values(), result, strict=True)) for result in results]
+
+    def _params(self) -> PyTree:
+        return self.session.built.learner.params(self.state.learner)
 
     def _note_best(self, i: int, scores: dict[str, np.ndarray]) -> None:
         """Keeps the agent of the i-th seed where it validates as well as ever before."""
@@ -272,20 +309,43 @@ class Loop:
                     trackers[i].write(row)
 
 
+def same(a: PyTree, b: PyTree) -> bool:
+    """Whether two pytrees hold the same numbers."""
+    return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
 def as_good(value: float | np.ndarray, best: float | np.ndarray) -> bool:
     """Whether a score is as good as the best one so far: NaN only where that is NaN, too."""
     return bool(value >= best or np.isnan(best))
 
 
+class _Lines(tqdm):
+    """The bar for a file: a dated line now and then, without the bar."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Writes a line."""
+        del pos
+        now, text = datetime.now().isoformat(" ", "seconds"), str(self) if msg is None else msg
+        if text.strip():
+            self.fp.write(f"{now}  {text.strip().replace('  , ', ', ')}\n")
+        self.fp.flush()
+        return True
+
+    def clear(self, nolock: bool = False) -> None:
+        """Takes nothing back: lines stay."""
+
+
 def _bar(total: int, done: int, frames: str) -> tqdm:
     """Progress in frames of all seeds, by what they are called."""
-    counts = "{percentage:3.0f}% {bar:24} {n_fmt}/{total_fmt} " + frames
+    bar = "{bar:24} " if sys.stderr.isatty() else ""
+    counts = "{percentage:3.0f}% " + bar + "{n_fmt}/{total_fmt} " + frames
     layout = counts + ", {rate_fmt}, {remaining} left"
-    return tqdm(
+    terminal = sys.stderr.isatty()
+    return (tqdm if terminal else _Lines)(
         total=total,
         initial=done,
         unit=f" {frames}",
         unit_scale=True,
-        mininterval=0.5 if sys.stderr.isatty() else 5.0,
+        mininterval=0.5 if terminal else _LINES,
         bar_format=layout + "  {postfix}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.presets import DEFAULT_ENV, PRESETS
@@ -105,10 +106,14 @@ def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
     return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
 
 
-def agent_words(tested: str) -> str:
-    """Which agent is tested, in words."""
+def agent_words(tested: str, steps: Sequence[int] = ()) -> str:
+    """Which agent is tested, in words, and which training steps the agents of all seeds are of."""
     validation = {"best-mean": "mean", "best-cvar": "CVaR"}.get(tested)
-    return f"the agent of the best validation {validation}" if validation else "the final agent"
+    told = f" of step{'s' * (len({*steps}) > 1)} " if steps else ""
+    told += ", ".join(f"{step:,}" for step in sorted({*steps}))
+    if validation:
+        return f"the agent of the best validation {validation}{told and ',' + told}"
+    return f"the final agent{told}"
 
 
 def _average(values: list[float]) -> float:

@@ -8,47 +8,92 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments import cli
 from experiments.presets import PRESETS
 from experiments.spec.build import Built, build
-from experiments.spec.errors import UserError
+from experiments.spec.errors import UserError, warn
 from experiments.spec.experiment import Experiment
 from experiments.training import agents, checkpoints, report, runs
 from experiments.training.options import RetestOptions
 from experiments.training.runs import Run
 
 
-def retest(options: RetestOptions) -> None:
+def retest(options: RetestOptions) -> int:
     """Tests all runs that are asked for, prints their tables and writes the files.
 
+    Returns:
+      The exit code: 1 if some runs had to be left out.
+
     Raises:
-      UserError: there is no run, or one has no agent.
+      UserError: there is no run, or none that can be tested.
     """
     groups: dict[tuple[str, Experiment], list[tuple[Path, Run]]] = {}
+    failed: dict[Path, str] = {}
     for path in find_runs(Path(options.run)):
-        run = runs.read_config(path)
+        try:
+            run = runs.read_config(path)
+        except (UserError, ModuleNotFoundError) as error:
+            failed[path] = _reason(error)
+            continue
         groups.setdefault((run.env, run.experiment), []).append((path, run))
     tables, summary, which = [], [], agents.which_agent(options.checkpoint)
     for (env, experiment), members in groups.items():
-        built, view = build(experiment), PRESETS[env].view_of(experiment.env)
-        test = agents.make_test(built, view, options.tasks or experiment.test_tasks)
-        alpha, scores, notes = experiment.alpha, [], []
-        for path, run in members:
-            (params, sampler), step = agents.load_agent(path, built, which)
-            table = (
-                test(params, run.evaluation_seed).assign(seed=run.seed)
-                if options.seed is None
-                else test(params, options.seed)
-            )
-            phi = agents.final_phi(sampler, built)
-            scores.append(agents.score(table, alpha, view, phi)._replace(seed=run.seed))
-            notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
-            tables.append(table.assign(run=str(path)))
-        summary += [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)]
-        tasks = options.tasks or experiment.test_tasks
-        print(f"{env}, {members[0][1].label()}, test on {tasks:,} tasks")
-        print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
+        try:
+            rows = _retest_group(env, experiment, members, options, which)
+        except (UserError, ModuleNotFoundError) as error:
+            failed |= {path: _reason(error) for path, _ in members}
+            continue
+        summary += rows[0]
+        tables += rows[1]
+    if not tables:
+        raise UserError("; ".join(dict.fromkeys(failed.values())))
+    for path, reason in failed.items():
+        warn(f"{path} is left out: {reason}")
     _write(options.csv, pd.concat(tables))
     _write(options.summary, pd.DataFrame(summary).fillna(0.0))  # outcomes that never happened
+    return int(bool(failed))
+
+
+def _reason(error: Exception) -> str:
+    """Why a run cannot be tested here.
+
+    Raises:
+      ModuleNotFoundError: no extra has what is missing.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return str(error)
+    extra = cli.needed_extra(error)
+    if extra is None:
+        raise error
+    return f"it needs {error.name}: {cli.install(extra)}"
+
+
+def _retest_group(
+    env: str,
+    experiment: Experiment,
+    members: list[tuple[Path, Run]],
+    options: RetestOptions,
+    which: str | None,
+) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """Tests the seeds of one experiment; prints their table, returns it by seed and by task."""
+    built, view = build(experiment), PRESETS[env].view_of(experiment.env)
+    test = agents.make_test(built, view, options.tasks or experiment.test_tasks)
+    alpha, scores, notes, tables = experiment.alpha, [], [], []
+    for path, run in members:
+        (params, sampler), step = agents.load_agent(path, built, which)
+        table = (
+            test(params, run.evaluation_seed).assign(seed=run.seed)
+            if options.seed is None
+            else test(params, options.seed)
+        )
+        phi = agents.final_phi(sampler, built)
+        scores.append(agents.score(table, alpha, view, phi)._replace(seed=run.seed))
+        notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
+        tables.append(table.assign(run=str(path)))
+    tasks = options.tasks or experiment.test_tasks
+    print(f"{env}, {members[0][1].label()}, test on {tasks:,} tasks")
+    print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
+    return [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)], tables
 
 
 def find_runs(root: Path) -> list[Path]:

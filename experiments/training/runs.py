@@ -30,6 +30,10 @@ _PICTURES = ("curve.png", "cem.png", "episodes.png", "fits.png")
 _OWN_FILES = (CONFIG, METRICS, TEST, WANDB_ID, *_PICTURES)
 _QUIET: Any = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
+# Settings that a run may be gone on with under others: what has been trained stays as it is.
+_FREE = {
+    *("frames", "validation_every", "validation_tasks", "test_tasks", "tested", "evaluation_seed"),
+}
 Status = Literal["new", "unfinished", "finished"]
 
 
@@ -125,6 +129,12 @@ def write_config(path: Path, run: Run, seeds: Sequence[int], alphas: Sequence[fl
     write_whole(path / CONFIG, json.dumps(run.describe(seeds, alphas), indent=2) + "\n")
 
 
+def note(path: Path, **facts: Any) -> None:
+    """Adds to what ``config.json`` says of a run."""
+    data = json.loads((path / CONFIG).read_text()) | facts
+    write_whole(path / CONFIG, json.dumps(data, indent=2) + "\n")
+
+
 def read_config(path: Path) -> Run:
     """The run of a directory.
 
@@ -184,17 +194,30 @@ def status(path: Path) -> Status:
     return "finished" if (path / TEST).is_file() else "unfinished"
 
 
-def check_same(path: Path, run: Run) -> None:
-    """Raises a UserError that names the settings in which the run of a directory differs."""
+def check_same(path: Path, run: Run) -> bool:
+    """Whether the run of a directory has the same settings, and not only the same training.
+
+    Raises:
+      UserError: it differs in settings that training depends on; names them.
+    """
     old, new = settings(read_config(path).experiment), settings(run.experiment)
-    differing = [
-        f"{name} {old[name]} there, {new[name]} here" for name in new if old[name] != new[name]
-    ]
-    if differing:
+    differing = [name for name in new if old[name] != new[name]]
+    told = [f"{name} {old[name]} there, {new[name]} here" for name in differing]
+    if {*differing} - _FREE:
         raise UserError(
-            f"{path} holds a run with other settings ({'; '.join(differing)}): "
+            f"{path} holds a run with other settings ({'; '.join(told)}): "
             "repeat them to go on, or choose --overwrite or another --out"
         )
+    return not differing
+
+
+def validates_otherwise(path: Path, run: Run) -> bool:
+    """Whether the run of a directory validates on other tasks than this one."""
+    before = read_config(path).experiment
+    return (before.validation_tasks, before.evaluation_seed) != (
+        run.experiment.validation_tasks,
+        run.experiment.evaluation_seed,
+    )
 
 
 def clear(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 import signal
 import sys
@@ -15,12 +14,19 @@ import pandas as pd
 
 from experiments import cli
 from experiments.presets import PRESETS
-from experiments.spec.build import build
+from experiments.spec import program
+from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
 from experiments.spec.words import check_alphas, check_seeds
-from experiments.training import agents, checkpoints, report, runs, trackers
+from experiments.training import agents, checkpoints, lock, report, runs, trackers
 from experiments.training.device import Session, compile_functions, start_state
-from experiments.training.loop import Loop, LoopOptions, NotFinite
+from experiments.training.loop import (
+    Loop,
+    LoopOptions,
+    NotFinite,
+    leave_terminal,
+    stopping_signals,
+)
 from experiments.training.runs import Run
 
 
@@ -46,22 +52,35 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
         chosen = [run.at_alpha(alpha) for alpha in alphas for run in chosen]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
+    built = build(chosen[0].experiment)  # refuses what cannot be, before any folder is made
+    with lock.hold([run.path(options.out) for run in chosen]):
+        return _train_held(chosen, built, options, argv)
+
+
+def _train_held(chosen: list[Run], built: Built, options: cli.Options, argv: Sequence[str]) -> int:
+    """``train`` of runs whose folders are no other process's."""
     chosen = _to_do(chosen, options)
     paths, seeds = [run.path(options.out) for run in chosen], [run.seed for run in chosen]
     step = None if options.overwrite else common_step(paths)
-    built = build(chosen[0].experiment)
     session = Session(built, chosen, paths)
+    if step is not None and step > built.total_steps:
+        raise UserError(
+            f"{paths[0]} has come to step {step:,}, and --frames ends at {built.total_steps:,}: "
+            "choose more, or --overwrite"
+        )
+    other_tasks = step is not None and any(map(runs.validates_otherwise, paths, chosen))
     print(report.plan(built, chosen, paths, step), flush=True)
     for run, path in zip(chosen, paths, strict=True):
         path.mkdir(parents=True, exist_ok=True)
         if step is None:
             runs.clear(path)
+        (path / runs.TEST).unlink(missing_ok=True)  # of fewer frames, or of another agent
         runs.write_config(path, run, seeds, session.alphas)
     check_room(paths[0], built.state_bytes * len(seeds))
-    again = shlex.join(word for word in argv if word not in ("--overwrite", "--no-overwrite"))
+    again = [word for word in argv if word not in ("--overwrite", "--no-overwrite")]
     try:
         with _termination_as_interrupt():
-            stopped, loop = _train(session, step, _loop_options(options))
+            stopped, loop = _train(session, step, _loop_options(options), other_tasks)
             if stopped is None:
                 _finish(session, loop)
                 return 0
@@ -71,7 +90,7 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
         print(f"error: {error}; {_way_out(paths)}", file=sys.stderr)
         return 1
     at = _newest_of_all([checkpoints.good_steps(path) for path in paths]) or 0
-    print(f"stopped at step {at:,}; go on with: python -m experiments.train {again}".rstrip())
+    print(f"stopped at step {at:,}; go on with: {program.command('train', again)}")
     return 128 + stopped
 
 
@@ -82,14 +101,20 @@ def _loop_options(options: cli.Options) -> LoopOptions:
     return LoopOptions(60 * options.checkpoint_minutes, options.on_nan == "continue", tuple(chosen))
 
 
-def _train(session: Session, step: int | None, options: LoopOptions) -> tuple[int | None, Loop]:
-    """Compiles and trains; returns the signal that stopped it, if any, and what it came to."""
+def _train(
+    session: Session, step: int | None, options: LoopOptions, other_tasks: bool
+) -> tuple[int | None, Loop]:
+    """Compiles and trains; returns the signal that stopped it, if any, and what it came to.
+
+    Where validations have ``other_tasks`` than before, the best so far is no measure for them.
+    """
     functions, seconds = compile_functions(session, keep=options.skip)
     print(f"{'compile':8}{seconds:.1f} s", flush=True)
+    state, best = start_state(session, functions, step)
     loop = Loop(
         session,
         functions,
-        start_state(session, functions, step),
+        (state, [{} for _ in best] if other_tasks else best),
         first_step=step,
         options=options,
     )
@@ -101,16 +126,18 @@ def _train(session: Session, step: int | None, options: LoopOptions) -> tuple[in
 
 @contextlib.contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Lets SIGTERM end the process as Ctrl-C does, wherever the loop does not wait for it."""
+    """Lets other signals end the process as Ctrl-C does, where the loop does not wait for them."""
 
     def interrupt(number: int, frame: object) -> None:
+        leave_terminal(number)
         raise KeyboardInterrupt(number)
 
-    old = signal.signal(signal.SIGTERM, interrupt)
+    old = {number: signal.signal(number, interrupt) for number in stopping_signals()[1:]}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _way_out(paths: list[Path]) -> str:
@@ -143,8 +170,10 @@ def _finish(session: Session, loop: Loop) -> None:
     test = agents.make_test(built, view, experiment.test_tasks)
     draw = built.paradigm.make_picture(built.env, built.agent, view) if view else None
     scores: dict[float, list[agents.Score]] = {}
+    steps: list[int] = []
     for i, (run, path) in enumerate(zip(session.runs, session.paths, strict=True)):
-        params, _ = loop.tested_agent(i)
+        (params, sampler), step = loop.tested_agent(i)
+        steps.append(step)
         table = test(params, run.evaluation_seed).assign(seed=run.seed)
         metrics = pd.read_csv(path / runs.METRICS)
         style.save(pictures.curve(metrics, run, built), path / "curve.png")
@@ -152,12 +181,13 @@ def _finish(session: Session, loop: Loop) -> None:
         if draw is not None:
             picture = draw(params, run.evaluation_seed)
             style.save(picture, path / f"{built.paradigm.picture}.png")
+        runs.note(path, tested_step=step)
         runs.write_whole(path / runs.TEST, table.to_csv(index=False))
-        phi = agents.final_phi(session.one(loop.state.sampler, i), built)
+        phi = agents.final_phi(sampler, built)
         alpha = run.experiment.alpha
         scores.setdefault(alpha, []).append(agents.score(table, alpha, view, phi))
     tasks, seconds = experiment.test_tasks, time.perf_counter() - start
-    tested = report.agent_words(experiment.tested_agent())
+    tested = report.agent_words(experiment.tested_agent(), steps)
     print(f"\n{session.runs[0].label()}, test of {tested} on {tasks:,} tasks ({seconds:.0f} s)")
     for alpha, group in scores.items():
         print(*[f"\nalpha {alpha:g}"] * (len(scores) > 1), report.table(group, alpha), sep="\n")
@@ -178,10 +208,12 @@ def _to_do(chosen: list[Run], options: cli.Options) -> list[Run]:
     states = [runs.status(run.path(options.out)) for run in chosen]
     if options.overwrite:
         return chosen
+    finished = []
     for run, state in zip(chosen, states, strict=True):
-        if state != "new":
-            runs.check_same(run.path(options.out), run)
-    finished = [run for run, state in zip(chosen, states, strict=True) if state == "finished"]
+        if state != "new" and not runs.check_same(run.path(options.out), run):
+            continue  # there is more to do, or to test
+        if state == "finished":
+            finished.append(run)
     if len(finished) == len(chosen):
         told = finished[0].path(options.out)
         raise UserError(f"{told} holds a finished run: choose --overwrite or another --out")

@@ -38,7 +38,8 @@ def oracle(
       A ``TaskSampler`` with an empty state, no info, and exact importance weights.
 
     Raises:
-      ValueError: an argument is out of range, or ``phi`` has the wrong length.
+      ValueError: an argument is out of range, or ``phi`` has the wrong length or lies outside of
+        the family, by its ``project``.
 
     Differs from the original code's oracle for Beta tasks, which draws uniformly from the
     top ``2 * (1 - phi)`` of every component.
@@ -49,6 +50,13 @@ def oracle(
         raise ValueError(
             f"phi has shape {target.shape}: give {len(family.phi_names)} numbers, for "
             f"{', '.join(family.phi_names)}."
+        )
+
+    with jax.ensure_compile_time_eval():
+        near = np.asarray(family.project(target))
+    if not np.allclose(near, target, rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            f"phi={_words(target)} lies outside of the family; the nearest inside is {_words(near)}"
         )
 
     def init(key: PRNGKey) -> tuple[()]:
@@ -66,3 +74,7 @@ def oracle(
         return state, {}
 
     return TaskSampler(init, sample, update, lambda state: jnp.asarray(target))
+
+
+def _words(phi: np.ndarray) -> str:
+    return " ".join(f"{value:.4g}" for value in phi)
