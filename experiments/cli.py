@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, Literal
 
@@ -90,11 +91,12 @@ def install(extra: str) -> str:
 def needed_extra(error: ModuleNotFoundError) -> str | None:
     """The extra that brings what could not be imported, if one does."""
     missing = (error.name or "").split(".")[0].replace("_", "-").lower()
-    for line in importlib.metadata.requires("roml-jax") or ():
-        found = _REQUIREMENT.match(line)
-        if found and found[1].lower() == {"pil": "pillow"}.get(missing, missing):
-            return found[2]
-    return None
+    missing = {"pil": "pillow"}.get(missing, missing)
+    found = [_REQUIREMENT.match(line) for line in importlib.metadata.requires("roml-jax") or ()]
+    pairs = [(one[1].lower(), one[2]) for one in found if one]
+    extras = [extra for name, extra in pairs if name == missing]
+    sizes = Counter(extra for _, extra in pairs)
+    return min(extras, key=lambda extra: (sizes[extra], extra), default=None)
 
 
 def parse_train(argv: Sequence[str]) -> tuple[str, Command]:

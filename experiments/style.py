@@ -5,6 +5,7 @@ Sizes are those on paper: text of 7 and 8 points in figures as wide as a page's 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -117,12 +118,21 @@ def shade(i: int, n: int) -> str:
     return to_hex(mpl.colormaps["viridis"](0.9 * i / max(n - 1, 1)))
 
 
+class _Picture(Figure):
+    """A figure that a notebook shows, whether or not pyplot has drawn in it before."""
+
+    def _repr_png_(self) -> bytes:
+        data = io.BytesIO()
+        self.savefig(data, dpi=110, format="png")
+        return data.getvalue()
+
+
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
     """A figure in inches and its axes ``[rows, columns]``; works without a display."""
     mpl.rcParams.update(_RC)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _Picture(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 

@@ -38,6 +38,7 @@ def figures():
     drawn = [pyplot.figure(number) for number in pyplot.get_fignums()]
     return {
         "maps": [isinstance(figure, Figure) and len(figure.axes) for figure in shown],
+        "images": [figure._repr_png_()[1:4] == b"PNG" for figure in shown],
         "lines": [sum(len(ax.lines) + len(ax.collections) + len(ax.patches) for ax in figure.axes)
                   for figure in drawn],
     }
@@ -127,6 +128,7 @@ def test_it_trains(report):
 
 
 def test_it_draws(report):
+    assert report["images"] == [True, True]
     assert report["maps"] == [8, 8]  # two episodes by four rains, before and after
     assert len(report["lines"]) == 4 and min(report["lines"]) >= 3
 
@@ -243,3 +245,30 @@ def test_links_lead_to_files(notebook):
     text = "".join("".join(cell["source"]) for cell in cells(notebook)[0])
     links = re.findall(r"\]\((\.\./[^)#]+)", text)
     assert links and all((notebook.parent / link).is_file() for link in links)
+
+
+# ------------------------------------------------------------------ in a kernel
+
+
+DRAWS = re.compile(r"\bdisplay\(|\bplt\.subplots\(")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_that_draws_shows_an_image(path, tmp_path, monkeypatch):
+    """Executed by Jupyter in a fresh kernel, as readers do."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    for name, value in {"ROML_JAX_TOY": "1", "PYTHONPATH": str(ROOT)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    drawn = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and DRAWS.search(cell.source) and "def " not in cell.source[:4]:
+            images = [out for out in cell.outputs if "image/png" in out.get("data", {})]
+            assert images, cell.source
+            drawn += len(images)
+    assert drawn >= 4
