@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from roml_jax.checks import check_choice, check_shape
+from roml_jax.checks import as_real, check_choice, check_shape
 
 TimeLimit: TypeAlias = Literal["ignore", "bootstrap", "continue"]
 TIME_LIMITS: tuple[TimeLimit, ...] = ("ignore", "bootstrap", "continue")
@@ -46,10 +46,17 @@ def gae(
       ``[T, …]`` advantages; ``advantage + value`` is the target of the critic.
 
     Raises:
-      ValueError: while tracing, if shapes differ: a flag of ``[T]`` must be broadcast first.
+      ValueError: while tracing, if there is no step, or shapes differ: a flag of ``[T]`` must be
+        broadcast first.
 
     Reference: Schulman et al. (2016), Eq. (16).
     """
+    rewards, values, next_values = (
+        as_real(name, x)
+        for name, x in (("rewards", rewards), ("values", values), ("next_values", next_values))
+    )
+    if not rewards.ndim or not rewards.shape[0]:
+        raise ValueError(f"rewards must hold steps along its first axis; got {rewards.shape}")
     parts = {"values": values, "next_values": next_values, "terminated": terminated, "cut": cut}
     for name, part in (parts if ignored is None else parts | {"ignored": ignored}).items():
         check_shape(name, part, jnp.shape(rewards), "rewards")
@@ -144,7 +151,19 @@ def episode_returns(rewards: Float[Array, "T *batch"], episodes: int) -> Float[A
     Args:
       rewards: ``[T, …]`` raw rewards, zero where an episode had already ended.
       episodes: K, which divides T.
+
+    Returns:
+      ``[K, …]``, float32 at least.
+
+    Raises:
+      ValueError: while tracing, if K does not divide T.
     """
+    rewards = as_real("rewards", rewards)
+    if episodes < 1 or not rewards.ndim or not rewards.shape[0] or rewards.shape[0] % episodes:
+        raise ValueError(
+            f"episodes={episodes} must divide the steps of rewards, its first axis; got the shape "
+            f"{rewards.shape}"
+        )
     return jnp.sum(rewards.reshape((episodes, -1, *rewards.shape[1:])), axis=1)
 
 
