@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
+from pathlib import Path
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
@@ -44,3 +48,23 @@ def x64():
     """Runs a test with 64-bit types enabled."""
     with jax.enable_x64(True):
         yield
+
+
+MOST = 1.2 * 2**30  # bytes that a worker may keep from one file of tests to the next
+
+
+def held_bytes():
+    """What this process holds in memory; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def give_back_compiled_programs():
+    """After a file of tests, if they have become many."""
+    yield
+    if held_bytes() > MOST:
+        jax.clear_caches()
+        gc.collect()
