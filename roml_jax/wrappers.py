@@ -144,8 +144,7 @@ def sharded(learner: Learner, mesh: Mesh, axis: str = "tasks") -> Learner:
             f"num_tasks must be a multiple of the {devices} devices of the axis {axis}; "
             f"got {learner.num_tasks}"
         )
-    automatic = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
-    by_task = NamedSharding(automatic, PartitionSpec(axis))
+    by_task = NamedSharding(_automatic(mesh), PartitionSpec(axis))
 
     def collect_apart(
         key: PRNGKey, state: Any, tasks: Float[Array, "B D"]
@@ -162,6 +161,51 @@ def sharded(learner: Learner, mesh: Mesh, axis: str = "tasks") -> Learner:
         return collect_apart(key, state, tasks)
 
     return learner._replace(collect=collect)
+
+
+def by_seed(fn: Callable[..., Any], mesh: Mesh, axis: str = "seeds") -> Callable[..., Any]:
+    """A function of one seed as one of many, which lie on several devices.
+
+    Args:
+      fn: ``init`` or ``step`` of ``make_train`` for instance; every argument is one seed's.
+      mesh: with an axis whose size divides the number of seeds. Axes may be Auto or Explicit,
+        also inside of ``jax.set_mesh``, where most of what a step does is refused otherwise.
+      axis: its name.
+
+    Returns:
+      The function whose arguments and results have the seeds as their first axis; jit it. Seeds
+      do not meet: results are those of ``jax.vmap(fn)``.
+
+    Raises:
+      ValueError: there is no such axis, or, while tracing, its size does not divide the seeds.
+    """
+    if axis not in mesh.axis_names:
+        raise ValueError(f"axis is one of {', '.join(mesh.axis_names)}; got {axis!r}")
+    spec = PartitionSpec(axis)
+    sharding = NamedSharding(_automatic(mesh), spec)
+
+    def lay(tree: Any) -> Any:
+        return jax.lax.with_sharding_constraint(tree, sharding)
+
+    def call(*args: Any) -> Any:
+        for leaf in jax.tree.leaves(args):
+            if leaf.shape[0] % mesh.shape[axis]:
+                raise ValueError(
+                    f"the number of seeds must be a multiple of the {mesh.shape[axis]} devices of "
+                    f"the axis {axis}; got {leaf.shape[0]}"
+                )
+        types = dict(zip(*_context_axes(), strict=True))
+        if types.get(axis) is AxisType.Explicit:
+            apart = jax.sharding.auto_axes(jax.vmap(fn), axes=axis, out_sharding=spec)
+            return apart(*args)
+        return lay(jax.vmap(fn)(*lay(args)))
+
+    return call
+
+
+def _automatic(mesh: Mesh) -> Mesh:
+    """The same devices with Auto axes."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
 
 
 def _context_axes() -> tuple[tuple[str, ...], tuple[AxisType, ...]]:

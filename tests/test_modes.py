@@ -61,7 +61,9 @@ def test_strict_promotion(learner, method):
         jax.eval_shape(lambda p: evaluate(jax.random.key(0), problem, made.agent, p, tasks), params)
 
 
-@pairs
+@pytest.mark.parametrize(
+    ("learner", "method"), [*((name, "roml") for name in LEARNERS), ("ppo", "naive")]
+)
 def test_no_nan_is_made_where_nothing_is_wrong(learner, method):
     _, init, step = make(learner, method)
     with jax.debug_nans(True):
@@ -120,9 +122,8 @@ def test_one_frame_a_step(learner):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.learner) if x.dtype == "float32")
 
 
-@pytest.mark.parametrize("bad", [np.inf, np.nan])
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_a_task_of_weight_zero_cannot_touch_the_parameters(learner, bad):
+def test_a_task_of_weight_zero_cannot_touch_the_parameters(learner):
     """Whatever it holds; those of positive weight can."""
     made = make_learner(learner)
     tasks = FAMILY.sample(jax.random.key(1), FAMILY.phi0, made.num_tasks)
@@ -144,10 +145,11 @@ def test_a_task_of_weight_zero_cannot_touch_the_parameters(learner, bad):
 
     learn = jax.jit(learn)
     weights = jnp.ones(made.num_tasks).at[-1].set(0)
-    spoilt = learn(weights, jnp.float32(bad))
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(spoilt))
-    seen = learn(jnp.ones(made.num_tasks), jnp.float32(bad))
-    assert not all(np.isfinite(x).all() for x in jax.tree.leaves(seen))
+    for bad in (np.inf, np.nan):
+        spoilt = learn(weights, jnp.float32(bad))
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(spoilt))
+        seen = learn(jnp.ones(made.num_tasks), jnp.float32(bad))
+        assert not all(np.isfinite(x).all() for x in jax.tree.leaves(seen))
 
 
 @pytest.mark.parametrize(("episodes", "boundary"), [(1, "terminal"), (2, "start")])

@@ -16,7 +16,7 @@ from roml_jax import methods
 from roml_jax.learners import PolicyConfig, PPOConfig, ppo
 from roml_jax.rollout import rollout_returns
 from roml_jax.train import make_train
-from roml_jax.wrappers import rivals, shaped, sharded
+from roml_jax.wrappers import by_seed, rivals, shaped, sharded
 from tests.probes import Probe
 
 ENV = Probe("arms", length=3, horizon=3, episodes=2)
@@ -193,3 +193,69 @@ def test_wrong_meshes(learner):
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
     with pytest.raises(ValueError, match="axis is one of data; got 'tasks'"):
         sharded(learner, mesh)
+
+
+# ------------------------------------------------------------------ seeds on several devices
+
+_SEEDS = """
+import json
+import jax, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from roml_jax.train import make_train
+from roml_jax.wrappers import by_seed
+from tests.learners.small import make_learner, make_method
+
+jax.config.update("jax_disable_most_optimizations", True)
+init, step = make_train(make_learner("varibad"), make_method("roml", batch=8))
+keys = jax.random.split(jax.random.key(0), 4)
+
+
+def two_steps(init, step):
+    state = init(keys)
+    for _ in range(2):
+        state, metrics = step(state)
+    return metrics["return_mean"]
+
+
+told = {"vmap": two_steps(jax.vmap(init), jax.jit(jax.vmap(step))).tolist()}
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((4,), ("seeds",), axis_types=(kind,))
+    start, go = (jax.jit(by_seed(fn, mesh)) for fn in (init, step))
+    with jax.set_mesh(mesh):
+        if kind is AxisType.Explicit:
+            keys = jax.device_put(keys, NamedSharding(mesh, PartitionSpec("seeds")))
+        found = two_steps(start, go)
+    assert len(found.sharding.device_set) == 4
+    told[kind.name] = np.asarray(found).tolist()
+print("TOLD " + json.dumps(told))
+"""
+
+
+def test_seeds_over_devices_are_seeds_side_by_side():
+    """With Auto and with Explicit axes, VariBAD's buffer and the CEM's gathers among the rest."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _SEEDS],
+        env=environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.rpartition("TOLD ")[2])
+    assert told["Auto"] == told["Explicit"] == pytest.approx(told["vmap"], abs=1e-5)
+    assert len(set(told["vmap"])) > 1
+
+
+def test_seeds_that_do_not_fit_the_devices():
+    mesh = Mesh(np.array(jax.devices()[:1]), ("seeds",))
+    with pytest.raises(ValueError, match="axis is one of seeds; got 'tasks'"):
+        by_seed(lambda x: x, mesh, "tasks")
+    if len(jax.devices()) > 1:
+        mesh = Mesh(np.array(jax.devices()[:2]), ("seeds",))
+        with pytest.raises(ValueError, match="multiple of the 2 devices"):
+            by_seed(lambda x: x, mesh)(jnp.ones(3))
