@@ -26,7 +26,7 @@ ODD = st.sampled_from([math.inf, -math.inf, math.nan])
 SHAPES = st.sampled_from([(), (0,), (1,), (2,), (5,), (9,), (0, 2), (1, 1), (5, 1), (5, 5)])
 LEVELS = st.sampled_from([0.05, 0.2, 0.25, 0.5, 1.0])
 few = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 

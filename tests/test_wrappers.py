@@ -231,6 +231,7 @@ print("TOLD " + json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_seeds_over_devices_are_seeds_side_by_side():
     """With Auto and with Explicit axes, VariBAD's buffer and the CEM's gathers among the rest."""
     environment = os.environ | {
