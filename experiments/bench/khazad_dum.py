@@ -18,9 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from experiments.bench import timing
 from experiments.training.host import device_name
@@ -44,7 +42,7 @@ class Options:
     seeds: tuple[int, ...] = (1, 4, 16)
     memory_gib: float = dataclasses.field(default_factory=lambda: _memory_gib())
     out: Path | None = None
-    one: Annotated[tuple[int, int] | None, tyro.conf.Suppress] = None
+    one: tuple[int, int] | None = None
 
 
 def main(argv: Sequence[str]) -> int:

@@ -119,3 +119,11 @@ def test_fidelity(tmp_path, monkeypatch, capsys):
     (row,) = run(fidelity, "--bodies half-cheetah --actions noise --tasks 3", tmp_path)
     assert row["tasks"] == "3" and row["variation"] == "mass"
     assert "| half-cheetah mass | noise |" in capsys.readouterr().out
+
+
+def test_the_process_of_one_size_understands_its_words(monkeypatch, capsys):
+    monkeypatch.setattr(
+        khazad_dum, "measure", lambda tasks, seeds: {"tasks": tasks, "seeds": seeds}
+    )
+    assert khazad_dum.main(["--one", "32", "1"]) == 0
+    assert '{"tasks": 32, "seeds": 1}' in capsys.readouterr().out
