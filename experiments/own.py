@@ -46,6 +46,6 @@ def _run(env: str, words: Sequence[str]) -> int:
             return 0
         raise UserError(usage)
     name, rest = one_of("command", words[0], COMMANDS), list(words[1:])
-    if name in _TAKE_ENV and (not rest or rest[0].startswith("-")) and "--help" not in rest[:1]:
+    if name in _TAKE_ENV and (not rest or rest[0].startswith("-")):
         rest = [env, *rest]
     return importlib.import_module(f"experiments.{name}").main(rest)

@@ -106,10 +106,11 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     """
     check_shape("the mean of b", b.mean, a.mean.shape, "that of a")
     b = jax.tree.map(lambda x: x.astype(a.mean.dtype), b)
-    a, b = _compensated(a), _compensated(b)
+    pair = (a._replace(rest=None), _rest(a)), (b._replace(rest=None), _rest(b))
     lighter = a.weight < b.weight  # small changes are made to what is larger
-    a, b = (jax.tree.map(lambda x, y: jnp.where(lighter, x, y), *pair) for pair in ((b, a), (a, b)))
-    rest_a, rest_b = _rest(a), _rest(b)
+    (a, rest_a), (b, rest_b) = (
+        jax.tree.map(lambda x, y: jnp.where(lighter, x, y), *two) for two in (pair[::-1], pair)
+    )
     weight, rest_weight = _add(a.weight, b.weight, rest_a.weight + rest_b.weight)
     part = b.weight / jnp.where(weight > 0, weight, 1)
     delta = (b.mean - a.mean) + (rest_b.mean - rest_a.mean)
@@ -117,11 +118,6 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     mean, rest_mean = _add(a.mean, delta * part, rest_a.mean)
     var, rest_var = _add(a.var, spread * part, rest_a.var)
     return Moments(mean, var, weight, Rest(rest_mean, rest_var, rest_weight))
-
-
-def _compensated(moments: Moments) -> Moments:
-    """The same, with zeros for a rest if there is none."""
-    return moments._replace(rest=_rest(moments))
 
 
 def _rest(moments: Moments) -> Rest:
@@ -206,9 +202,8 @@ def normalize_rewards(
 
     per_step = jax.vmap(lambda g: batch_moments(g, counted))(discounted)
     per_step = jax.tree.map(lambda x: x.astype(moments.mean.dtype), per_step)
-    stacked = jax.tree.map(
-        lambda m, x: jnp.concatenate([m[None], x]), _compensated(moments), _compensated(per_step)
-    )
+    start, per_step = (m._replace(rest=_rest(m)) for m in (moments, per_step))
+    stacked = jax.tree.map(lambda m, x: jnp.concatenate([m[None], x]), start, per_step)
     running = jax.lax.associative_scan(merge_moments, stacked)
     scale = jax.lax.rsqrt(running.var[1:] + EPSILON)[:, None]
     last = jax.tree.map(lambda x: x[-1], running)

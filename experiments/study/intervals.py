@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from experiments.training.agents import mean_and_ci
+
 FEW = 4  # seeds, of fewer than which an interval says next to nothing
 _ROUNDING = 1e-12  # of a number, in sums of many
 
@@ -43,7 +45,7 @@ def over_seeds(values: Float[np.ndarray, " S"], *, level: float = 0.95) -> Inter
     error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
     if n < FEW:
         return Interval(mean, np.nan, np.nan, error, " ".join(f"{value:.6g}" for value in values))
-    half = error * float(stats.t.ppf((1 + level) / 2, n - 1))
+    _, half = mean_and_ci(values, level)
     return Interval(mean, mean - half, mean + half, error)
 
 

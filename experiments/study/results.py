@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -201,7 +200,7 @@ def command(run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> str
             experiment=at_alpha(run.experiment, usual_alpha),
         )
     learner, method = run.experiment.learner_name, run.experiment.method_name
-    words = ["python", "-m", "experiments.train", run.env]
+    words = [run.env]
     preset = PRESETS[run.env]
     words += ["--learner", learner] if learner != preset.default_learner else []
     words += ["--method", method] + (["--name", run.name] if run.name else [])
@@ -210,7 +209,7 @@ def command(run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> str
         if value != usual[name] and name != "method":
             words += flag_words(name, value)
     words += ["--alphas", *(f"{alpha:g}" for alpha in alphas)] if alphas else []
-    return shlex.join([*words, "--seeds", *seed_words(seeds)])
+    return program.command("train", [*words, "--seeds", *seed_words(seeds)])
 
 
 def _run_row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +125,7 @@ def final_phi(sampler: Any, built: Built) -> dict[str, float]:
     return dict(zip(built.env.family.phi_names, phi, strict=True))
 
 
-def mean_and_ci(values: list[float]) -> tuple[float, float]:
-    """Mean over seeds, and half the width of its 95 % confidence interval (Student's t)."""
-    spread = float(stats.sem(values)) * float(stats.t.ppf(0.975, len(values) - 1))
+def mean_and_ci(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Mean over seeds, and half the width of its confidence interval (Student's t)."""
+    spread = float(stats.sem(values)) * float(stats.t.ppf((1 + level) / 2, len(values) - 1))
     return float(np.mean(values)), spread

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ from jaxtyping import Array, Float
 
 from roml_jax.families._parts import Numeric, checked
 from roml_jax.types import Family, PRNGKey
+
+Density: TypeAlias = Callable[[Array, Numeric], Array]  # as Family.log_prob
 
 
 def product(*families: Family) -> Family:
@@ -39,17 +43,15 @@ def product(*families: Family) -> Family:
         parts = zip(families, keys, split_phi(phi), strict=True)
         return jnp.concatenate([f.sample(k, p, n) for f, k, p in parts], axis=-1)
 
-    def log_prob(tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]) -> Float[Array, " n"]:
-        parts = zip(families, split_tasks(tasks), split_phi(phi), strict=True)
-        return jnp.stack([f.log_prob(z, p) for f, z, p in parts]).sum(axis=0)
+    def density(of: Callable[[Family], Density]) -> Density:
+        def total(tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]) -> Float[Array, " n"]:
+            parts = zip(families, split_tasks(tasks), split_phi(phi), strict=True)
+            return jnp.stack([of(f)(z, p) for f, z, p in parts]).sum(axis=0)
 
-    def clipped_log_prob(
-        tasks: Float[Array, "n D"], phi: Float[Numeric, " P"]
-    ) -> Float[Array, " n"]:
-        parts = zip(families, split_tasks(tasks), split_phi(phi), strict=True)
-        return jnp.stack([(f.clipped_log_prob or f.log_prob)(z, p) for f, z, p in parts]).sum(
-            axis=0
-        )
+        return total
+
+    log_prob = density(lambda f: f.log_prob)
+    clipped_log_prob = density(lambda f: f.clipped_log_prob or f.log_prob)
 
     def fit(tasks: Float[Array, "n D"], weights: Float[Array, " n"]) -> Float[Array, " P"]:
         parts = zip(families, split_tasks(tasks), strict=True)

@@ -87,11 +87,16 @@ def adapted_losses(
 
     Reference: Finn et al. (2017), Eq. (1), before the sum over tasks.
     """
+    return jax.vmap(_loss_after(loss, adapt, steps), (None, 0, 0))(params, support, query)
 
-    def one(support: PyTree, query: PyTree) -> Array:
+
+def _loss_after(loss: Loss, adapt: Adapt, steps: int) -> Callable[[PyTree, PyTree, PyTree], Array]:
+    """``(params, support, query) -> scalar`` of one task."""
+
+    def loss_after(params: PyTree, support: PyTree, query: PyTree) -> Float[Array, ""]:
         return loss(adapt(params, support, steps), query)
 
-    return jax.vmap(one)(support, query)
+    return loss_after
 
 
 # ------------------------------------------------------------------ the learner
@@ -183,8 +188,7 @@ def maml(
     inner = optax.sgd(config.inner_learning_rate)
     adapt = make_adapt(loss, inner, first_order=config.first_order)
 
-    def loss_after(params: PyTree, support: PyTree, query: PyTree) -> Float[Array, ""]:
-        return loss(adapt(params, support, config.inner_steps), query)
+    loss_after = _loss_after(loss, adapt, config.inner_steps)
 
     def init(key: PRNGKey) -> MAMLState:
         x, _ = example_shape(problem)

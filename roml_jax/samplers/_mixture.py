@@ -59,8 +59,17 @@ def draw_mixture(
     keys = jax.random.split(key, is_reference.size)
     sources = jnp.where(is_reference[:, None], jnp.asarray(family.phi0)[None], phi[None])
     tasks = jax.vmap(lambda k, source: family.sample(k, source, 1)[0])(keys, sources)
-    weights = jnp.where(is_reference, 1.0, importance_weights(family, tasks, phi))
-    return Draw(tasks, weights, is_reference)
+    return Draw(tasks, mixture_weights(family, tasks, phi, is_reference), is_reference)
+
+
+def mixture_weights(
+    family: Family,
+    tasks: Float[Array, "n D"],
+    phi: Float[Array, " P"],
+    reference: Bool[Array, " n"],
+) -> Float[Array, " n"]:
+    """``importance_weights``, and exactly 1 for ``reference`` draws."""
+    return jnp.where(reference, 1.0, importance_weights(family, tasks, phi))
 
 
 def whole(x: float) -> int:

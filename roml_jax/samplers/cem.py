@@ -17,7 +17,7 @@ from roml_jax.samplers._mixture import (
     check_nu,
     check_returns,
     draw_mixture,
-    importance_weights,
+    mixture_weights,
     random_plan,
     whole,
 )
@@ -231,7 +231,7 @@ def _fit_weights(family: Family, phi: Float[Array, " P"], draw: Draw) -> Float[A
     if family.clipped_log_prob is None:
         return draw.weights
     clipped = family._replace(log_prob=family.clipped_log_prob)
-    return jnp.where(draw.is_reference, 1.0, importance_weights(clipped, draw.tasks, phi))
+    return mixture_weights(clipped, draw.tasks, phi, draw.is_reference)
 
 
 def _empty_batch(batch: int, nu: float, family: Family) -> Pending:
