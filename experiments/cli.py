@@ -73,30 +73,30 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     except UserError as error:
         message = str(error)
     except ModuleNotFoundError as error:
-        extra = needed_extra(error)
-        if extra is None:
-            raise
-        message = f"this needs {error.name}: {install(extra)}"
+        message = f"this {needs(error)}"
     except OSError as error:
         message = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
     print("error:", " ".join(message.split()), file=sys.stderr)
     return 2
 
 
-def install(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install 'roml-jax[{extra}]', in a checkout pip install -e '.[{extra}]'"
+def needs(error: ModuleNotFoundError) -> str:
+    """``needs mujoco: pip install …``, of what could not be imported and an extra brings.
 
-
-def needed_extra(error: ModuleNotFoundError) -> str | None:
-    """The extra that brings what could not be imported, if one does."""
+    Raises:
+      ModuleNotFoundError: the same, if no extra does.
+    """
     missing = (error.name or "").split(".")[0].replace("_", "-").lower()
     missing = {"pil": "pillow"}.get(missing, missing)
     found = [_REQUIREMENT.match(line) for line in importlib.metadata.requires("roml-jax") or ()]
     pairs = [(one[1].lower(), one[2]) for one in found if one]
     extras = [extra for name, extra in pairs if name == missing]
+    if not extras:
+        raise error
     sizes = Counter(extra for _, extra in pairs)
-    return min(extras, key=lambda extra: (sizes[extra], extra), default=None)
+    extra = min(extras, key=lambda extra: (sizes[extra], extra))
+    install = f"pip install 'roml-jax[{extra}]', in a checkout pip install -e '.[{extra}]'"
+    return f"needs {error.name}: {install}"
 
 
 def parse_train(argv: Sequence[str]) -> tuple[str, Command]:

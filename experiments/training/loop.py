@@ -314,6 +314,11 @@ def same(a: PyTree, b: PyTree) -> bool:
     return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
+def unscored(best: dict[str, Best]) -> dict[str, Best]:
+    """The best agents so far, where their scores are no measure any more: any score beats them."""
+    return {name: one._replace(value=np.full_like(one.value, np.nan)) for name, one in best.items()}
+
+
 def as_good(value: float | np.ndarray, best: float | np.ndarray) -> bool:
     """Whether a score is as good as the best one so far: NaN only where that is NaN, too."""
     return bool(value >= best or np.isnan(best))

@@ -55,17 +55,8 @@ def retest(options: RetestOptions) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Why a run cannot be tested here.
-
-    Raises:
-      ModuleNotFoundError: no extra has what is missing.
-    """
-    if not isinstance(error, ModuleNotFoundError):
-        return str(error)
-    extra = cli.needed_extra(error)
-    if extra is None:
-        raise error
-    return f"it needs {error.name}: {cli.install(extra)}"
+    """Why a run cannot be tested here."""
+    return f"it {cli.needs(error)}" if isinstance(error, ModuleNotFoundError) else str(error)
 
 
 def _retest_group(

@@ -126,12 +126,15 @@ def _commit() -> str:
 
 def write_config(path: Path, run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> None:
     """Writes ``config.json``, see ``Run.describe``."""
-    write_whole(path / CONFIG, json.dumps(run.describe(seeds, alphas), indent=2) + "\n")
+    _write_description(path, run.describe(seeds, alphas))
 
 
 def note(path: Path, **facts: Any) -> None:
     """Adds to what ``config.json`` says of a run."""
-    data = json.loads((path / CONFIG).read_text()) | facts
+    _write_description(path, json.loads((path / CONFIG).read_text()) | facts)
+
+
+def _write_description(path: Path, data: dict[str, Any]) -> None:
     write_whole(path / CONFIG, json.dumps(data, indent=2) + "\n")
 
 

@@ -26,6 +26,7 @@ from experiments.training.loop import (
     NotFinite,
     leave_terminal,
     stopping_signals,
+    unscored,
 )
 from experiments.training.runs import Run
 
@@ -114,7 +115,7 @@ def _train(
     loop = Loop(
         session,
         functions,
-        (state, [{} for _ in best] if other_tasks else best),
+        (state, [*map(unscored, best)] if other_tasks else best),
         first_step=step,
         options=options,
     )

@@ -56,6 +56,10 @@ def test_what_does_not_touch_the_training_may_change(run_tiny, tmp_path, capsys,
     assert run_tiny(tmp_path, "--seeds", "1", "--policy.clip", "0.3") == 2
     capsys.readouterr()
     others = ("--validation-every", "4", "--validation-tasks", "5", "--test-tasks", "6")
+    with monkeypatch.context() as patch:  # before any validation on the other tasks
+        stop_at(9, signal.SIGTERM, patch)
+        assert run_tiny(tmp_path, "--seeds", "1", *others) == 143
+    assert checkpoints.newest_step(tmp_path / FOLDER) == 9
     assert run_tiny(tmp_path, "--seeds", "1", *others, "--tested", "best-mean") == 0
     table = pd.read_csv(tmp_path / FOLDER / "metrics.csv")
     assert list(table["step"][table["validation_mean"].notna()]) == [0, 6, 12, 16, 17]
