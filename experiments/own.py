@@ -1,8 +1,8 @@
 """All commands in a script of your own, which has registered its presets, learners or methods.
 
 ``sys.exit(own.run("boat"))`` at the end of ``boat.py`` makes ``python boat.py train``,
-``evaluate``, ``compare``, ``figures`` and ``render`` what ``python -m experiments.…`` are to the
-environments of this repository.
+``evaluate``, ``compare``, ``figures``, ``references`` and ``render`` what
+``python -m experiments.…`` are to the environments of this repository.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import one_of
 
-COMMANDS = ("train", "evaluate", "compare", "figures", "render")
-_TAKE_ENV = ("train", "compare", "figures")  # first of all, or the script's own
+COMMANDS = ("train", "evaluate", "compare", "figures", "references", "render")
+_TAKE_ENV = ("train", "compare", "figures", "references")  # first of all, or the script's own
 
 
 def run(env: str, argv: Sequence[str] | None = None) -> int:

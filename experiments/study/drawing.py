@@ -21,6 +21,7 @@ from experiments.study.figure_parts import (
     Series,
 )
 from experiments.study.options import FigureOptions
+from experiments.study.references import REFERENCES
 from experiments.training import runs
 
 CAPTIONS = "captions.md"
@@ -53,7 +54,7 @@ def draw_all(options: FigureOptions, formats: list[str]) -> None:
         captions.append(f"**{name}.** {caption}\n")
     runs.write_whole(out / CAPTIONS, "\n".join(captions))
     print(out / CAPTIONS)
-    shown = [method.spec for method in comparison.methods]
+    shown = [*(method.spec for method in comparison.methods), *REFERENCES]
     sheets.write(out, results.Results(*(t[t["method"].isin(shown)] for t in found)), {})
     print(out / "table.md")
 

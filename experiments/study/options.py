@@ -64,3 +64,16 @@ class FigureOptions:
     methods: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     format: tuple[str, ...] = FORMATS
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceOptions:
+    """Which results get the rows of what is reached without learning.
+
+    Attributes:
+      env: the environment.
+      results: folder of compact results, with a folder for each environment.
+    """
+
+    env: Annotated[str, tyro.conf.Positional]
+    results: Path = Path("experiments/results")

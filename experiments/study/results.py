@@ -2,11 +2,12 @@
 
 ``collect`` reads run directories, ``write`` and ``read`` a folder of results. A method is a
 word in all of them: its name, or a variant with flags of ``experiments.train``, as in
-``roml:nu=0,soft_update=0``.
+``roml:nu=0,soft_update=0``. Tests are of two agents more, which have learned nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -22,10 +23,12 @@ from experiments.presets import PRESETS
 from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
-from experiments.spec.experiment import at_alpha, settings
+from experiments.spec.experiment import Experiment, at_alpha, settings
 from experiments.spec.paradigms import make_play
 from experiments.spec.view import View
 from experiments.spec.words import flag_words, seed_words
+from experiments.study import references
+from experiments.study.references import REFERENCES
 from experiments.training import agents, checkpoints, report, runs
 from experiments.training.report import label
 from experiments.training.runs import Run
@@ -57,6 +60,8 @@ class Results(NamedTuple):
       tests: a row per run over all test tasks (``low``, ``high`` empty), and one per range of
         tasks ``low <= task_0 < high``; ``tasks``, ``mean``, ``cvar`` (over all tasks only),
         then the share of each outcome. A range without tasks has neither mean nor shares.
+        As methods ``still`` and ``random``, the agents of ``references`` have rows here and
+        in ``risk``.
       validation: a row per validation: ``step``, ``frames``, ``mean``, ``cvar``.
       sampler: a row per window of training steps of the methods whose ``phi`` moves: the last
         ``step``, ``frames`` and ``phi_…``, and the means of the sampler's estimates.
@@ -126,16 +131,19 @@ def read(folder: Path) -> Results:
 
 
 def write(folder: Path, results: Results) -> None:
-    """Writes six files, each of them whole or not at all."""
+    """Writes six files, each of them whole or not at all; no file for a table that may miss."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in results._asdict().items():
+        if name in _LEFT_OUT and table.empty and not (folder / f"{name}.csv").is_file():
+            continue
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         runs.write_whole(folder / f"{name}.csv", text)
 
 
 def beside(results: Results, other: Results, env: str) -> Results:
     """Results with those of another environment, whose methods become METHOD@ENV."""
-    pairs = zip(results, other, strict=True)
+    others = (more[~more["method"].isin(REFERENCES)] for more in other)
+    pairs = zip(results, others, strict=True)
     return Results(
         *(pd.concat([own, more.assign(method=more["method"] + f"@{env}")]) for own, more in pairs)
     )
@@ -155,8 +163,8 @@ def collect(members: list[tuple[str, Path]]) -> Results:
         raise UserError("no run is finished yet: there are no results to collect")
     parts: dict[str, list[Any]] = {name: [] for name in Results._fields}
     build_once, played = functools.cache(build), set[str]()
-    for spec, path in members:
-        run = runs.read_config(path)
+    all_runs = [runs.read_config(path) for _, path in members]
+    for run, (spec, path) in zip(all_runs, members, strict=True):
         built, view = build_once(run.experiment), PRESETS[run.env].view_of(run.experiment.env)
         metrics, test = pd.read_csv(path / runs.METRICS), pd.read_csv(path / runs.TEST)
         own: dict[str, Any] = {"method": spec, "seed": run.seed}
@@ -170,6 +178,11 @@ def collect(members: list[tuple[str, Path]]) -> Results:
                 table.assign(**own) for table in _episodes(run, built, path, view)
             ]
         played.add(spec)
+    seeds = [run.evaluation_seed for run in all_runs]
+    kept = members[0][1].parents[1] / "references"
+    first = all_runs[0]
+    for name, rows in _reference_rows(first.env, first.experiment, seeds, kept).items():
+        parts[name] += rows
     return Results(
         pd.DataFrame(parts["runs"]),
         _fill_shares(pd.DataFrame(parts["tests"])),
@@ -178,6 +191,40 @@ def collect(members: list[tuple[str, Path]]) -> Results:
         _joined(parts["episodes"], _EPISODES),
         pd.DataFrame(parts["risk"], columns=_RISK),
     )
+
+
+def with_references(results: Results, env: str) -> Results:
+    """The same results, with what is reached without learning in the preset's environment.
+
+    Args:
+      results: of one environment, on the test tasks of the runs' own seeds.
+      env: name of its preset.
+    """
+    whole = results.tests[results.tests["low"].isna()]
+    experiment = dataclasses.replace(
+        PRESETS[env].experiment, test_tasks=int(whole["tasks"].iloc[0])
+    )
+    found = _reference_rows(env, experiment, results.runs["seed"].unique().tolist())
+    tables = {}
+    for name, rows in found.items() if len(results.risk) else [("tests", found["tests"])]:
+        table = getattr(results, name)
+        others = table[~table["method"].isin(REFERENCES)]
+        tables[name] = pd.concat([others, pd.DataFrame(rows, columns=table.columns)])
+    tables["tests"] = _fill_shares(tables["tests"])
+    return results._replace(**tables)
+
+
+def _reference_rows(
+    env: str, experiment: Experiment, seeds: list[int], kept: Path | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of both references in ``tests`` and ``risk``."""
+    run, view = Run(env, experiment, 0), PRESETS[env].view_of(experiment.env)
+    rows: dict[str, list[dict[str, Any]]] = {"tests": [], "risk": []}
+    for name, seed, test in references.play(env, experiment, seeds, kept):
+        own = {"method": name, "seed": seed}
+        rows["tests"] += [own | row for row in _test_rows(test, run, view)]
+        rows["risk"] += [own | row for row in _risk_rows(test, run)]
+    return rows
 
 
 # ------------------------------------------------------------------ one run

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.presets import PRESETS, Preset
+from experiments.study.references import REFERENCES
 from experiments.study.results import Results, tested_words
 from experiments.study.tables import (
     BASELINE,
@@ -78,7 +79,7 @@ def word(
     """The numbers as tables for people, those that have something to say."""
     env, learner = results.runs[["env", "learner"]].iloc[0]
     base = label(BASELINE, learner, env)
-    alphas = summary["alpha"].unique()
+    alphas = summary["alpha"].dropna().unique()
     tail = f"CVaR {alphas[0]:g}" if len(alphas) == 1 else "CVaR"
     heads = {
         "mean": "mean return",
@@ -91,6 +92,9 @@ def word(
     notes = [f"{_SHOWN}, {tested_words(results.runs)}; {_FEW}."]
     if summary["mean_gain"].notna().any():
         notes.append(f"Differences to {base} are taken seed by seed, on the same test tasks.")
+    without = summary.loc[summary["method"].isin(REFERENCES), "label"]
+    if len(without):
+        notes.append(f"Without learning: {', '.join(without)}.")
     if summary["published_mean"].notna().any():
         known = summary["published_mean_low"].notna().any()
         notes.append(f"Published: mean over seeds{' (95 % interval)' * bool(known)}.")

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from experiments.presets import PRESETS
+from experiments.study import references
 from experiments.study.intervals import Interval, over_seeds, paired, signed_rank
+from experiments.study.references import REFERENCES
 from experiments.study.results import Results, label
 
 BASELINE = "baseline"
@@ -26,6 +28,7 @@ def summarize(results: Results) -> pd.DataFrame:
       results: of one environment and learner.
 
     Returns:
+      The methods first, then what is reached without learning, as far as it is known.
       Columns ``method``, ``label``, ``alpha``, ``seeds`` (their number), and five for each
       quantity: its mean over seeds ``q``, the interval ``q_low``, ``q_high``, ``q_error``, and
       ``q_values``, those of fewer than four seeds in place of an interval. Quantities are
@@ -36,16 +39,18 @@ def summarize(results: Results) -> pd.DataFrame:
     """
     alphas = results.runs.groupby("method")["alpha"].first()
     rows = []
-    for method in results.runs["method"].unique():
-        own = results.runs[results.runs["method"] == method].iloc[0]
+    for own in _rows(results):
+        method = own["method"]
         scores = _scores(results, method)
+        if np.isnan(own["alpha"]):  # of a reference, among several
+            scores = scores.assign(cvar=np.nan)
         row: dict[str, Any] = {
             "method": method,
-            "label": label(method, own["learner"], own["env"]),
+            "label": own["label"],
             "alpha": own["alpha"],
             "seeds": len(scores),
         }
-        found = {name: over_seeds(scores[name].to_numpy()) for name in ("mean", "cvar")}
+        found = {name: over_seeds(scores[name].dropna().to_numpy()) for name in ("mean", "cvar")}
         comparable = {"mean": True, "cvar": own["alpha"] == alphas.get(BASELINE)}
         for name, fair in comparable.items():
             found[f"{name}_gain"] = _gain(results, method, name) if fair else _NOTHING
@@ -61,6 +66,25 @@ def summarize(results: Results) -> pd.DataFrame:
             row |= dict(zip(columns(name), interval, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _rows(results: Results) -> list[dict[str, Any]]:
+    """Whom the summary is of: method, label, alpha, learner and environment."""
+    methods = results.runs.drop_duplicates("method")
+    rows = methods[["method", "alpha", "learner", "env"]].to_dict("records")
+    first, alphas = rows[0], methods["alpha"].unique()
+    for row in rows:
+        row["label"] = label(row["method"], row["learner"], row["env"])
+    known = [name for name in REFERENCES if name in set(results.tests["method"])]
+    return rows + [
+        first
+        | {
+            "method": name,
+            "label": references.label(name, first["env"]),
+            "alpha": alphas[0] if len(alphas) == 1 else np.nan,
+        }
+        for name in known
+    ]
 
 
 def compare_pairs(results: Results) -> pd.DataFrame:
@@ -148,7 +172,7 @@ def _both(
     return own[both].to_numpy(), base[both].to_numpy()
 
 
-def _published(run: pd.Series) -> dict[str, Interval]:
+def _published(run: dict[str, Any]) -> dict[str, Interval]:
     """What the paper's authors found, where that is known."""
     preset = PRESETS.get(run["env"])
     known = preset.published if preset and run["learner"] == preset.default_learner else None
