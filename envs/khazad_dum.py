@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from roml_jax import families
+from envs import families
 from roml_jax.checks import check_at_least, check_positive
 from roml_jax.types import Discrete, Family, PRNGKey, TimeStep
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roml_jax import families
+from envs import families
 from roml_jax.families import Fit
 from roml_jax.types import Family, PRNGKey
 

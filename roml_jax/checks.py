@@ -52,6 +52,16 @@ def check_shape(name: str, x: Any, shape: tuple[int, ...], of: str) -> None:
         raise ValueError(f"{name} must have the shape {shape} of {of}; got {jnp.shape(x)}")
 
 
+def check_rows(name: str, x: Any, axes: tuple[int, ...], of: str) -> None:
+    """Raises a ValueError, while tracing, unless an array is ``[*axes, components]``."""
+    shape = jnp.shape(x)
+    if len(shape) != len(axes) + 1 or shape[:-1] != axes:
+        raise ValueError(
+            f"{name} must have the axes {list(axes)} of {of} and one more for its components; "
+            f"got {list(shape)}"
+        )
+
+
 def as_real(name: str, x: Any) -> Array:
     """An array of floats of 32 bits at least; integers and booleans are promoted.
 
@@ -78,3 +88,36 @@ def as_vector(name: str, x: Any, *, some: bool = False) -> Array:
             f"{jnp.asarray(x).dtype.name}{list(jnp.shape(x))}"
         )
     return as_real(name, x)
+
+
+def as_tasks(tasks: Any, names: tuple[str, ...]) -> Array:
+    """``as_real`` of tasks ``[n, D]``, at least one.
+
+    Args:
+      tasks: rows of components.
+      names: of the D components.
+
+    Raises:
+      ValueError: while tracing, if they are complex or of another shape.
+    """
+    shape = jnp.shape(tasks)
+    if len(shape) != 2 or shape[1] != len(names) or not shape[0]:
+        raise ValueError(
+            f"tasks must have the shape [n, {len(names)}], n at least 1, with a column for "
+            f"{', '.join(names)}; got {list(shape)}"
+        )
+    return as_real("tasks", tasks)
+
+
+def as_weights(weights: Any, tasks: int) -> Array:
+    """``as_real`` of the weights of tasks, ``[n]``.
+
+    Raises:
+      ValueError: while tracing, if they are complex or not one for each task.
+    """
+    if jnp.shape(weights) != (tasks,):
+        raise ValueError(
+            f"weights must have the shape [{tasks}], one for each task; "
+            f"got {list(jnp.shape(weights))}"
+        )
+    return as_real("weights", weights)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from roml_jax.checks import check_rows
 from roml_jax.networks import MLP, Linear, uniform_fan_in
 
 
@@ -58,7 +59,13 @@ class TransitionDecoder(nn.Module):
         action: Float[Array, "... A"],
         next_obs: Float[Array, "... O"],
     ) -> Float[Array, "... F"]:
-        """The transition's part of the first layer, bias included."""
+        """The transition's part of the first layer, bias included.
+
+        Raises:
+          ValueError: while tracing, if the leading axes differ.
+        """
+        check_rows("action", action, obs.shape[:-1], "obs")
+        check_rows("next_obs", next_obs, obs.shape[:-1], "obs")
         parts = [self.embed_obs(next_obs)] if self.use_next_obs else []
         parts += [self.embed_action(action), self.embed_obs(obs)]
         steps = jnp.concatenate(parts, axis=-1) @ self.step_kernel
@@ -77,7 +84,12 @@ class TransitionDecoder(nn.Module):
         action: Float[Array, "... A"],
         next_obs: Float[Array, "... O"],
     ) -> Float[Array, "... outputs"]:
-        """Predictions for latents and transitions of equal leading axes."""
+        """Predictions for latents and transitions of equal leading axes.
+
+        Raises:
+          ValueError: while tracing, if these differ.
+        """
+        check_rows("latent", latent, obs.shape[:-1], "obs")
         return self.combine(self.of_latents(latent), self.of_steps(obs, action, next_obs))
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from roml_jax.checks import check_rows, check_shape
 from roml_jax.networks import MLP, Linear, orthogonal
 
 
@@ -77,7 +78,14 @@ class HistoryEncoder(nn.Module):
         reward: Float[Array, "..."],
         next_obs: Float[Array, "... O"],
     ) -> Float[Array, "... G"]:
-        """The GRU's input map of embedded transitions, ``[…, 3 E]``."""
+        """The GRU's input map of embedded transitions, ``[…, 3 E]``.
+
+        Raises:
+          ValueError: while tracing, if the leading axes differ, or a size is not that of the
+            parameters.
+        """
+        check_rows("action", action, reward.shape, "reward")
+        check_rows("next_obs", next_obs, reward.shape, "reward")
         embedded = [
             self.embed_action(action),
             self.embed_obs(next_obs),
@@ -115,7 +123,13 @@ class HistoryEncoder(nn.Module):
 
         Returns:
           ``[T + 1, B, E]``; index 0 is zero.
+
+        Raises:
+          ValueError: as ``inputs``, or the history is not ``[T, B]``.
         """
+        if reward.ndim != 2:
+            raise ValueError(f"reward must be [T, B]; got {list(reward.shape)}")
+        check_shape("valid", valid, reward.shape, "reward")
         inputs = self.inputs(action, reward, next_obs)
         kernel, bias = self._recurrent_weights(next_obs.dtype)
         cut = jnp.zeros(inputs.shape[0], bool)

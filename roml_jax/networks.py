@@ -6,6 +6,7 @@ framework; ``Linear`` carries these, so that presets mean the same here.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roml_jax.checks import check_choice
+from roml_jax.checks import check_choice, check_rows
 
 Initializer: TypeAlias = jax.nn.initializers.Initializer
 Activation: TypeAlias = Literal["tanh", "relu", "elu", "gelu", "silu"]
@@ -31,6 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 TANH_GAIN = 5.0 / 3.0
 
 
+@functools.cache
 def uniform_fan_in(fan_in: int) -> Any:
     """``U(-1/sqrt(fan_in), 1/sqrt(fan_in))``."""
     bound = fan_in**-0.5
@@ -41,6 +43,7 @@ def uniform_fan_in(fan_in: int) -> Any:
     return init
 
 
+@functools.cache
 def normc(gain: float = 1.0) -> Any:
     """Standard normal entries, then every output unit's weights scaled to norm ``gain``."""
 
@@ -51,6 +54,7 @@ def normc(gain: float = 1.0) -> Any:
     return init
 
 
+@functools.cache
 def orthogonal(gain: float = 1.0) -> Any:
     """A (semi-)orthogonal matrix times ``gain``.
 
@@ -90,7 +94,16 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Maps ``[…, in]`` to ``[…, features]``."""
+        """Maps ``[…, in]`` to ``[…, features]``.
+
+        Raises:
+          ValueError: while tracing, if the parameters are for inputs of another size.
+        """
+        size = x.shape[-1] if x.ndim else None
+        known = self.get_variable("params", "kernel")
+        if size is None or (known is not None and known.shape[0] != size):
+            takes = "one or more" if known is None else known.shape[0]
+            raise ValueError(f"{'/'.join(self.path)} takes {takes} components; got {list(x.shape)}")
         default = uniform_fan_in(x.shape[-1])
         kernel = self.param(
             "kernel", self.kernel_init or default, (x.shape[-1], self.features), jnp.float32
@@ -168,7 +181,12 @@ class ActorCritic(nn.Module):
     def features(
         self, obs: Float[Array, "... O"], belief: Float[Array, "... M"]
     ) -> Float[Array, "..."]:
-        """Shared embedding; a belief of size 0 (a memory-less agent) is left out."""
+        """Shared embedding; a belief of size 0 (a memory-less agent) is left out.
+
+        Raises:
+          ValueError: while tracing, if the leading axes differ.
+        """
+        check_rows("belief", belief, obs.shape[:-1], "obs")
         parts = [obs if self.embed_obs is None else self.embed_obs(obs)]
         if belief.shape[-1]:
             parts.append(belief if self.embed_belief is None else self.embed_belief(belief))

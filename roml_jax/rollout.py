@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from roml_jax.checks import as_tasks
 from roml_jax.returns import episode_returns, meta_returns
 from roml_jax.trees import where_rows
 from roml_jax.types import Agent, PRNGKey, TaskEnv, TimeStep, Transition
@@ -97,7 +98,11 @@ def rollout(
 
     Returns:
       A ``Rollout``, in float32.
+
+    Raises:
+      ValueError: while tracing, if tasks are not rows of the environment's components.
     """
+    tasks = as_tasks(tasks, env.family.names)
     num_tasks, boundary = tasks.shape[0], agent.boundary
     reset_key, env_key, act_key, begin_key = jax.random.split(key, 4)
     shape = (env.episodes, env.horizon)

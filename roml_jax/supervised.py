@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from roml_jax.checks import as_tasks
 from roml_jax.networks import ACTIVATIONS, MLP, Activation, Linear
 from roml_jax.types import PRNGKey, TaskData
 
@@ -34,7 +35,11 @@ def draw_examples(
 
     Returns:
       Two pairs ``(x, y)``, with leaves ``[B, n, …]`` and ``[B, m, …]``.
+
+    Raises:
+      ValueError: while tracing, if tasks are not rows of the problem's components.
     """
+    tasks = as_tasks(tasks, problem.family.names)
     parts = []
     for part_key, n in zip(jax.random.split(key), (support, query), strict=True):
         keys = jax.random.split(part_key, tasks.shape[0])

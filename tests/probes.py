@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from roml_jax import families
 from roml_jax.types import Agent, Box, Discrete, TimeStep, Transition
 
+ECHOES = families.normal((0.0, 0.0), (1.0, 1.0), name=("id", "length"))
+ARMS = families.categorical([0.5, 0.5], name="arm")
+
 
 class EchoState(NamedTuple):
     start: jax.Array  # the episode's own number, drawn at its reset
@@ -36,7 +39,7 @@ class Echo:
 
     @property
     def family(self):
-        return families.normal((0.0, 0.0), (1.0, 1.0), name=("id", "length"))
+        return ECHOES
 
     def reset(self, key, task):
         state = EchoState(jax.random.uniform(key), jnp.zeros(()))
@@ -114,7 +117,7 @@ class Probe:
 
     @property
     def family(self):
-        return families.categorical([0.5, 0.5], name="arm")
+        return ARMS
 
     @property
     def observation_size(self):

@@ -15,15 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roml_jax import losses, normalize, quantiles, returns, risk, samplers
+from roml_jax import families, losses, normalize, quantiles, returns, risk, samplers
 from roml_jax.buffers import add_block, init_buffer
-from roml_jax.families import exponential
 from roml_jax.types import Draw
 
 DTYPES = ["float32", "float16", "bfloat16", "int32", "int8", "uint8", "bool", "complex64"]
 NUMBERS = st.sampled_from([0.0, 1.0, 1.0, -2.0, 0.5, 3.0, 100.0, -7.5])
 ODD = st.sampled_from([math.inf, -math.inf, math.nan])
 SHAPES = st.sampled_from([(), (0,), (1,), (2,), (5,), (9,), (0, 2), (1, 1), (5, 1), (5, 5)])
+VECTORS = st.sampled_from([(5,)] * 5 + [(1,), (0,), (5, 1), ()])
+STEPS = st.sampled_from([(5,), (4, 2), (6, 1), (1, 1), (0,), (0, 2)])
 LEVELS = st.sampled_from([0.05, 0.2, 0.25, 0.5, 1.0])
 few = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -222,15 +223,88 @@ def test_losses_refuse_what_does_not_fit(x, w):
 
 
 @few
-@given(arrays(odd=False), arrays(odd=False))
-def test_families(tasks, phi):
-    family = exponential(0.1)
-    got = attempt(family.log_prob, tasks, phi)
-    real = jnp.isrealobj(tasks) and jnp.isrealobj(phi)
-    sound = real and tasks.ndim == 2 and tasks.shape[1] == 1 and phi.shape == (1,)
+@given(arrays(VECTORS, False), arrays(VECTORS, False))
+def test_normalised_advantages(x, w):
+    got = attempt(losses.normalize_advantages, x, w)
+    assert (got is not None) == (is_vector(x, w) and x.shape == w.shape)
+    if got is None or not x.size or (double(w) < 0).any() or (double(w) > 0).sum() < 2:
+        return
+    values, weights = double(x), double(w)
+    total = weights.sum()
+    mean = (values * weights).sum() / total
+    spread = (weights * (values - mean) ** 2).sum() / (total - (weights**2).sum() / total)
+    agree(double(got), (values - mean) / (np.sqrt(spread) + 1e-5), rtol=1e-2, atol=1e-2)
+
+
+@few
+@given(*[arrays(VECTORS, False)] * 3, st.sampled_from([None, 0.5]))
+def test_losses_of_policy_and_value(new, old, other, clip):
+    got = attempt(
+        lambda new, old, other: (
+            losses.policy_loss(new / 99, old / 99, other, jnp.ones(old.shape), clip or 0.2),
+            losses.value_loss(new, old, other, jnp.ones(old.shape), clip=clip, huber=False),
+        ),
+        new, old, other,
+    )  # fmt: skip
+    sound = is_vector(new, old, other) and new.shape == old.shape == other.shape
     assert (got is not None) == sound
-    if sound and double(phi)[0] > 0:
-        agree(got, -double(tasks)[:, 0] / double(phi) - np.log(double(phi)))
+    if got is None or not new.size:
+        return
+    n, o, a = map(double, (new, old, other))
+    ratio, margin = np.exp(n / 99 - o / 99), clip or 0.2
+    surrogate = np.minimum(ratio * a, np.clip(ratio, 1 - margin, 1 + margin) * a)
+    agree(double(got[0]), -surrogate.mean(), rtol=2e-2, atol=2e-2)
+    error = (n - a) ** 2
+    if clip:
+        error = np.maximum(error, (o + np.clip(n - o, -clip, clip) - a) ** 2)
+    agree(double(got[1]), error.mean() / 2, rtol=1e-3)
+
+
+FAMILIES = {
+    "exponential": families.exponential(0.1),
+    "normal": families.normal((0.0, 1.0), (1.0, 2.0)),
+    "categorical": families.categorical([0.2, 0.3, 0.5]),
+    "beta": families.beta((0.0, -3.0), (4.0, 3.0)),
+    "log2_beta": families.log2_beta(-1.0, 1.0, 2),
+    "circle": families.circle(),
+    "disk": families.disk(5.0),
+    "product": families.product(families.exponential(1.0), families.circle(name="at")),
+}
+
+
+@few
+@given(st.sampled_from(sorted(FAMILIES)), st.booleans(), st.data())
+def test_families(name, fitting, data):
+    """Every family takes any real numbers as it takes the same in float32, and nothing else."""
+    family = FAMILIES[name]
+    size, parts = len(family.names), len(family.phi0)
+    fn, rest = (family.fit, 3) if fitting else (family.log_prob, parts)
+    tasks = data.draw(arrays(st.sampled_from([(3, size)] * 4 + [(3, size + 1), (3,), ()]), False))
+    other = data.draw(arrays(st.sampled_from([(rest,)] * 4 + [(rest + 1,), (rest, 1), ()]), False))
+    got = attempt(fn, tasks, other)
+    real = jnp.isrealobj(tasks) and jnp.isrealobj(other)
+    assert (got is not None) == (real and tasks.shape == (3, size) and other.shape == (rest,))
+    if got is not None:
+        single = [x.astype(jnp.float32) for x in (tasks, other)]
+        np.testing.assert_allclose(got, fn(*single), rtol=1e-5, atol=1e-6)
+        assert got.shape == ((parts,) if fitting else (3,))
+
+
+@few
+@given(arrays(STEPS, False), st.sampled_from(sorted(returns.TIME_LIMITS)))
+def test_meta_gae(x, time_limit):
+    """Without a trace: what may follow a step, by the ways in which it can end."""
+    steps = np.broadcast_to(np.arange(len(x)).reshape(-1, *(1,) * (x.ndim - 1)), x.shape)
+    over, cut, last = steps % 3 == 1, steps % 2 == 1, steps == len(x) - 1
+    options = {"discount": 0.9, "trace_decay": 0.0, "time_limit": time_limit}
+    flags = {"terminated": over, "truncated": cut, "meta_end": last}
+    got = attempt(lambda x: returns.meta_gae(x, x, x, x, **flags, **options), x)
+    assert (got is not None) == (jnp.isrealobj(x) and len(x) > 0)
+    if got is None:
+        return
+    ignored = time_limit == "ignore"
+    want = np.where(over | (last & (time_limit != "bootstrap")), 0.0, 0.9 * double(x))
+    agree(got, np.where(ignored & cut, 0.0, want), atol=1e-2)
 
 
 @few

@@ -22,7 +22,8 @@ FLOORS = [
     {"experiments.commands", "experiments.bench"},
 ]
 COMMANDS = {
-    f"experiments.{name}" for name in ("train", "evaluate", "compare", "figures", "render", "own")
+    f"experiments.{name}"
+    for name in ("train", "evaluate", "compare", "figures", "references", "render", "own")
 }
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 # Generic code, which names no environment: those of videos are of bodies by definition.

@@ -169,7 +169,8 @@ print("REPORT " + json.dumps(told))
 def test_eight_devices_do_what_one_does(words):
     root = Path(__file__).parents[1]
     settings = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
+        "--xla_cpu_multi_thread_eigen=false",
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": str(root),
@@ -236,7 +237,7 @@ def test_seeds_over_devices_are_seeds_side_by_side():
     """With Auto and with Explicit axes, VariBAD's buffer and the CEM's gathers among the rest."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4",
     }
     done = subprocess.run(
         [sys.executable, "-c", _SEEDS],

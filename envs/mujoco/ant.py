@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roml_jax import families
+from envs import families
 from roml_jax.checks import check_choice, check_positive
 from roml_jax.types import Family, PRNGKey
 

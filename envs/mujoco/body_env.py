@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from roml_jax import families
+from envs import families
 from roml_jax.checks import check_at_least, check_choice
 from roml_jax.types import Box, Family, PRNGKey, TimeStep
 

@@ -93,6 +93,11 @@ def make_learner(experiment: Experiment) -> Learner:
     return METHODS[experiment.method_name].wrap(learner, experiment.method)
 
 
+def _traced_once(f: Callable) -> Callable:
+    """The same function, for all programs that it becomes a part of."""
+    return jax.jit(f, inline=True)
+
+
 def build(experiment: Experiment) -> Built:
     """Makes the functions of an experiment, and traces them without compiling anything.
 
@@ -103,7 +108,8 @@ def build(experiment: Experiment) -> Built:
     try:
         learner = make_learner(experiment)
         method = make_method(experiment)
-        init, grouped_step = make_grouped_train(learner, method)
+        make_state, one_step = make_grouped_train(learner, method)
+        init, grouped_step = _traced_once(make_state), _traced_once(one_step)
         state_shape = jax.eval_shape(init, jax.random.key(0))
         _, grouped = jax.eval_shape(grouped_step, state_shape)
         metrics_shape = grouped.flat()
@@ -114,6 +120,10 @@ def build(experiment: Experiment) -> Built:
     now = method if isinstance(method, MetaAlgorithm) else method(jnp.zeros((), jnp.int32))
     sampler = now.sampler
 
+    def step(state: TrainState) -> tuple[TrainState, Metrics]:
+        state, grouped = grouped_step(state)
+        return state, grouped.flat()
+
     def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:
         return make_train(learner, make_method(at_alpha(experiment, alpha)))[1](state)
 
@@ -122,8 +132,8 @@ def build(experiment: Experiment) -> Built:
         env,
         learner,
         init,
-        make_train(learner, method)[1],
-        step_at,
+        step,
+        _traced_once(step_at),
         state_shape,
         metrics_shape,
         sampler.phi,

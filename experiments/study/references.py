@@ -75,8 +75,8 @@ def play(
 def _reference(name: str, built: Built) -> Built:
     """The experiment with a reference in the place of its agent."""
     if isinstance(built.agent, Predictor):
-        steps = {"steps": 0, "test_steps": 0} if name == STILL else {}
-        agent: Any = built.agent._replace(**steps)
+        still = built.agent._replace(steps=0, test_steps=0)
+        agent: Any = still if name == STILL else built.agent
     else:
         make = {STILL: still_agent, RANDOM: random_agent}[name]
         agent = make(built.env.action_space)

@@ -71,7 +71,10 @@ def summarize(results: Results) -> pd.DataFrame:
 def _rows(results: Results) -> list[dict[str, Any]]:
     """Whom the summary is of: method, label, alpha, learner and environment."""
     methods = results.runs.drop_duplicates("method")
-    rows = methods[["method", "alpha", "learner", "env"]].to_dict("records")
+    heads = methods[["method", "alpha", "learner", "env"]].to_dict("records")
+    rows: list[dict[str, Any]] = [
+        {str(name): value for name, value in row.items()} for row in heads
+    ]
     first, alphas = rows[0], methods["alpha"].unique()
     for row in rows:
         row["label"] = label(row["method"], row["learner"], row["env"])

@@ -16,6 +16,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jax
 import jax.numpy as jnp
@@ -117,8 +118,8 @@ def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> No
         data = jax.tree.map(_stored, saved)
         _check_room(target.parent, data)
         parts = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(data.state),
-            best=ocp.args.PyTreeSave(data.best),
+            state=ocp.args.PyTreeSave(_nested(data.state)),
+            best=ocp.args.PyTreeSave(_nested(data.best)),
             config=ocp.args.JsonSave(description),
         )
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -238,7 +239,8 @@ def _pick(read: Any, shape: PyTree) -> PyTree:
     Raises:
       ValueError: one is missing, or of another shape or type.
     """
-    stored = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(read)}
+    leaves = jax.tree_util.tree_leaves_with_path(read)
+    stored = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
     def pick(path: Any, leaf: Any) -> np.ndarray:
         names = [name for name in _names(_name(path)) if name in stored]
@@ -260,8 +262,26 @@ def _names(name: str) -> list[str]:
     return [name, *(re.sub(now, former, name) for now, former in _FORMER if re.search(now, name))]
 
 
+def _nested(tree: PyTree) -> dict[str, Any]:
+    """A state as nested dictionaries, by the names of its leaves."""
+    nested: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        *parents, last = map(_part, path)
+        inside = nested
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+        inside[last] = leaf
+    return nested
+
+
 def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return "/".join(map(_part, path))
+
+
+def _part(key: Any) -> str:
+    """One part of a leaf's name; what orbax would split or join is escaped, so that no two
+    leaves have one name."""
+    return quote(jax.tree_util.keystr((key,), simple=True), safe="").replace(".", "%2E")
 
 
 def _remove(folder: Path) -> None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from roml_jax.checks import check_at_least, check_choice, check_positive
+from roml_jax.checks import as_weights, check_at_least, check_choice, check_positive
 from roml_jax.networks import ACTIVATIONS, Activation
 from roml_jax.supervised import Model, draw_examples, example_shape, mlp_regression
 from roml_jax.trees import descend, where_rows
@@ -206,6 +206,7 @@ def maml(
         key: PRNGKey, state: MAMLState, batch: MAMLBatch, weights: Float[Array, " B"]
     ) -> tuple[MAMLState, Metrics]:
         del key  # nothing here is random
+        weights = as_weights(weights, jax.tree.leaves(batch)[0].shape[0])
         # The same losses as in ``collect``, which a compiler of both computes once. Each task has
         # a gradient of its own, as it has parameters of its own once it is adapted: what a task
         # of weight 0 holds, infinity too, leaves no trace.

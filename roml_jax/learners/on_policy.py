@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from roml_jax.checks import as_weights
 from roml_jax.learners.memory.base import Memory, Trajectory, remembered_action
 from roml_jax.learners.policy import policy
 from roml_jax.learners.policy_parts import PolicyConfig, PolicyParams, PolicyState
@@ -119,6 +120,7 @@ def on_policy(
     def update(
         key: PRNGKey, state: OnPolicyState, data: Rollout, weights: Float[Array, " B"]
     ) -> tuple[OnPolicyState, Metrics]:
+        weights = as_weights(weights, data.tasks.shape[0])
         policy_key, memory_key = split(key)
         new_policy, remembered, metrics = improve_policy(policy_key, state, data, weights)
         remembered, own_metrics = memory.improve(memory_key, remembered)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -24,10 +26,32 @@ TINY = _TINY.split()
 
 
 @pytest.fixture(scope="session")
-def compilation_cache_dir(tmp_path_factory) -> Path:
-    """A folder for compiled programs, the same for all processes of a test run."""
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder of this test run, the same for all its processes."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder):
+    """``(name, make) -> folder``, which the first process that asks makes for all of them."""
+
+    def get(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared_folder / name, shared_folder / f"{name}.done"
+        with (shared_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def compilation_cache_dir(shared_folder) -> Path:
+    """A folder for compiled programs, the same for all processes of a test run."""
+    folder = shared_folder / "xla"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -73,20 +97,24 @@ def run_tiny(compilation):
 
 
 @pytest.fixture(scope="session")
-def single(run_tiny, tmp_path_factory) -> Path:
+def single(run_tiny, made_once) -> Path:
     """The directory of a finished run of seed 1."""
-    out = tmp_path_factory.mktemp("single")
-    assert run_tiny(out, "--seeds", "1") == 0
-    return out / "khazad-dum" / "roml-varibad" / "seed-1"
+
+    def make(out: Path) -> None:
+        assert run_tiny(out, "--seeds", "1") == 0
+
+    return made_once("single", make) / "khazad-dum" / "roml-varibad" / "seed-1"
 
 
 @pytest.fixture(scope="session")
-def several(run_tiny, tmp_path_factory) -> Path:
+def several(run_tiny, made_once) -> Path:
     """The directory above two finished runs, seeds 1 and 5, that trained side by side."""
-    out = tmp_path_factory.mktemp("several")
-    with jax.debug_key_reuse(False):  # wrongly finds a reuse in every scan over keys under vmap
-        assert run_tiny(out, "--seeds", "1", "5", "--tensorboard") == 0
-    return out / "khazad-dum" / "roml-varibad"
+
+    def make(out: Path) -> None:
+        with jax.debug_key_reuse(False):  # wrongly finds a reuse in scans over keys under vmap
+            assert run_tiny(out, "--seeds", "1", "5", "--tensorboard") == 0
+
+    return made_once("several", make) / "khazad-dum" / "roml-varibad"
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def make_rl2():
 def test_an_arm_is_inferred_from_its_reward(make):
     """The right arm must be played after one step, in the second episode from its first."""
     learner = make()
-    state, returns = train(learner, ARMS, 150)
+    state, returns = train(learner, ARMS, 200)
     scores = arm_scores(learner, state)
     np.testing.assert_array_equal(scores[0, 0], 0.5)  # nothing is known yet
     assert (scores.ravel()[1:] > 0.95).all()

@@ -198,7 +198,7 @@ def test_toys_go_through_every_command(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "Farthest" in told and "Constant" in told
     table = pd.read_csv(tmp_path / "results" / "aim" / "table.csv")
-    assert list(table["method"]) == ["baseline", "farthest:steps=2"]
+    assert list(table["method"])[:2] == ["baseline", "farthest:steps=2"]
 
     words = ["aim", "--results", results, "--out", str(tmp_path / "figures"), "--format", "png"]
     assert cli.run(figures.main, words) == 0

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 import types
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,30 @@ def test_checkpoints_keep_everything(seeds, tmp_path):
     states = [state(seed) for seed in seeds]
     expected = states[0] if len(seeds) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *states)
     assert_equal(together, expected)
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+def test_states_of_ones_own_learner_come_back_as_they_were(tmp_path):
+    """Whatever containers, keys and types it is made of; integer keys stay integers."""
+    leaves = iter(jnp.arange(20.0))
+    odd = {
+        "integers": {2: next(leaves), 10: next(leaves), 0: next(leaves)},
+        "nested": (next(leaves), Pair({"a": next(leaves)}, [next(leaves), (next(leaves),)])),
+        "nothing": (None, {}, (), []),
+        "a/b": next(leaves), "a": {"b": next(leaves), "c.d": next(leaves)},
+        "a.b": next(leaves), "a%2Fb": next(leaves), "..": next(leaves), "ü [1]": next(leaves),
+        "many": [next(leaves) for _ in range(6)],
+        "types": [jnp.ones(2, t) for t in ("bfloat16", "float16", "uint8", "int4", "complex64")],
+    }  # fmt: skip
+    checkpoints.save(tmp_path, 5, saved(3)._replace(state=odd), {})
+    shape = jax.eval_shape(lambda: odd)
+    read = checkpoints.restore(tmp_path, Saved(shape, {})).state
+    assert_equal(read, odd)
+    assert_equal(checkpoints.to_device([read], shape), odd)
 
 
 def test_parts_are_read_alone(tmp_path):
