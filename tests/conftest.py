@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 from pathlib import Path
@@ -27,8 +29,23 @@ install_import_hook(["roml_jax", "envs"], "beartype.beartype")
 FIRST = ("test_notebook.py", "test_docs.py", "test_compare.py", "test_survival.py")
 
 
+# The pure functions of roml_jax that need no learner: ``pytest -m core``.
+CORE = ("families", "methods", "samplers")  # folders, and files:
+CORE += tuple(
+    f"test_{name}.py"
+    for name in (
+        *("risk", "quantiles", "returns", "normalize", "buffers", "edges", "losses", "theory"),
+        *("rollout", "evaluate", "networks", "references", "any_array", "any_task"),
+    )
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Sorts by file, and keeps the order within."""
+    """Sorts by file, and keeps the order within; marks what is core."""
+    for item in items:
+        part = item.path.relative_to(Path(__file__).parent).parts[0]
+        if part in CORE and not item.get_closest_marker("slow"):
+            item.add_marker("core")
     rank = {name: i for i, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(FIRST)))
 
@@ -55,9 +72,7 @@ def x64():
         yield
 
 
-MOST = 2.0 * 2**30  # bytes that a worker may keep from one file of tests to the next
-GROWTH = 0.5 * 2**30  # bytes on top of what it held when it last gave some back
-_kept = [0.0]
+MOST = 1.2 * 2**30  # bytes that a worker may keep from one file of tests to the next
 
 
 def held_bytes():
@@ -68,11 +83,17 @@ def held_bytes():
         return 0
 
 
+def trim():
+    """Gives memory that is free back to the system, where that is glibc."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def give_back_compiled_programs():
     """After a file of tests, if they have become many."""
     yield
-    if held_bytes() > max(MOST, _kept[0] + GROWTH):
+    if held_bytes() > MOST:
         jax.clear_caches()
         gc.collect()
-        _kept[0] = held_bytes()
+        trim()

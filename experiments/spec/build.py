@@ -5,6 +5,7 @@ Every impossible setting is found here, before anything compiles.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,9 +102,26 @@ def _traced_once(f: Callable) -> Callable:
 def build(experiment: Experiment) -> Built:
     """Makes the functions of an experiment, and traces them without compiling anything.
 
+    The same experiment once more, to be tested or compared, is not traced again.
+
     Raises:
       UserError: settings are impossible, alone or together.
     """
+    try:
+        hash(experiment)
+    except TypeError:  # an environment of one's own with arrays among its settings
+        return _build(experiment)
+    made_by = LEARNERS[experiment.learner_name], METHODS[experiment.method_name]
+    return _build_once(experiment, made_by, jax.config.jax_enable_x64)
+
+
+@functools.lru_cache(maxsize=8)
+def _build_once(experiment: Experiment, made_by: Any, x64: bool) -> Built:
+    del made_by, x64  # what else decides what is built
+    return _build(experiment)
+
+
+def _build(experiment: Experiment) -> Built:
     env = experiment.env
     try:
         learner = make_learner(experiment)

@@ -280,7 +280,8 @@ def _name(path: Any) -> str:
 
 def _part(key: Any) -> str:
     """One part of a leaf's name; what orbax would split or join is escaped, so that no two
-    leaves have one name."""
+    leaves have one name.
+    """
     return quote(jax.tree_util.keystr((key,), simple=True), safe="").replace(".", "%2E")
 
 

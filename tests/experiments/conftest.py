@@ -13,6 +13,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import cli, train
+from experiments.training import trainer
+from experiments.training.device import Session, compile_functions
 
 _TINY = """
   --frames 700 --num-tasks 4 --horizon 5 --episodes 2 --batch 8 --warmup-frames 80
@@ -82,6 +84,33 @@ def compilation(compilation_cache_dir):
 @pytest.fixture(autouse=True)
 def quick_compilation(compilation):
     with compilation():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_once():
+    """A training of the same functions as one before is not compiled again."""
+    known: dict[tuple, tuple] = {}
+
+    def compiled(session: Session, keep: bool = False) -> tuple:
+        built = session.built
+        parts = (built.init, built.step, built.step_at, tuple(session.alphas))
+        sizes = (len(session.runs), keep, built.experiment.validation_tasks)
+        key = (
+            *map(id, parts[:3]),
+            parts[3:],
+            sizes,
+            built.watched,
+            jax.config.values["jax_debug_nans"],
+        )
+        if key not in known:
+            while len(known) > 3:
+                known.pop(next(iter(known)))
+            known[key] = built, compile_functions(session, keep)  # keeps the ids alive
+        return known[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "compile_functions", compiled)
         yield
 
 

@@ -41,6 +41,16 @@ FAMILIES = {
         families.normal(0.0, 2.0, name="wind"),
     ),
 }
+
+
+def jitted(family):
+    """The same family, with a program for each function in place of one for each operation."""
+    functions = {name: jax.jit(getattr(family, name)) for name in ("log_prob", "fit", "project")}
+    return family._replace(sample=jax.jit(family.sample, static_argnums=2), **functions)
+
+
+PLAIN = dict(FAMILIES)
+FAMILIES = {name: jitted(family) for name, family in PLAIN.items()}
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 
 
@@ -75,7 +85,7 @@ def test_contract(family, count_traces):
     assert sample.count == log_prob.count == fit.count == 1
 
 
-@every_family
+@pytest.mark.parametrize("family", PLAIN.values(), ids=PLAIN.keys())
 def test_all_functions_take_phi0_as_it_is_and_return_jax_arrays(family):
     tasks = family.sample(jax.random.key(0), family.phi0, 3)
     results = (tasks, family.log_prob(tasks, family.phi0), family.project(family.phi0))

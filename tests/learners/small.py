@@ -50,7 +50,8 @@ NEEDED = {"naive": {"pool": 6}, "oracle": {"phi": (0.2, 0.8)}}
 def make_learner(name, env=ENV, **settings):
     kind = LEARNERS[name]
     tasks = Arms() if kind.supervised else env
-    return kind.make(tasks, kind.config(**{"num_tasks": B} | SMALL.get(name, {}) | settings))
+    learner = kind.make(tasks, kind.config(**{"num_tasks": B} | SMALL.get(name, {}) | settings))
+    return learner._replace(init=jax.jit(learner.init))  # one program, not one an operation
 
 
 def make_method(name, **settings):
