@@ -112,12 +112,12 @@ def build(experiment: Experiment) -> Built:
     except TypeError:  # an environment of one's own with arrays among its settings
         return _build(experiment)
     made_by = LEARNERS[experiment.learner_name], METHODS[experiment.method_name]
-    return _build_once(experiment, made_by, jax.config.jax_enable_x64)
+    return _build_once(experiment, made_by, jax.dtypes.canonicalize_dtype(float))
 
 
 @functools.lru_cache(maxsize=8)
-def _build_once(experiment: Experiment, made_by: Any, x64: bool) -> Built:
-    del made_by, x64  # what else decides what is built
+def _build_once(experiment: Experiment, made_by: Any, floats: Any) -> Built:
+    del made_by, floats  # what else decides what is built
     return _build(experiment)
 
 
