@@ -17,8 +17,10 @@ import tyro
 from experiments.presets import DEFAULT_ENV, PRESETS
 from experiments.spec import program
 from experiments.spec.errors import UserError
-from experiments.spec.experiment import E, Experiment, L, M, settings
-from experiments.spec.words import Seeds, hint, one_of
+from experiments.spec.experiment import E, Experiment, L, M, kinds, settings
+from experiments.spec.spelling import in_our_words
+from experiments.spec.terminal import steady
+from experiments.spec.words import Seeds, hint, one_of, place
 from roml_jax.methods import METHODS
 
 _REQUIREMENT = re.compile(r"([\w-]+).*; extra == ['\"](\w+)['\"]")  # a package, an extra
@@ -57,6 +59,10 @@ class Options:
     wandb: str | None = None
     alphas: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Finds the folder."""
+        object.__setattr__(self, "out", str(place("--out", self.out)))
+
 
 @dataclasses.dataclass(frozen=True)
 class Command(Generic[E, L, M]):
@@ -67,9 +73,17 @@ class Command(Generic[E, L, M]):
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Calls ``main`` and turns what the user can put right into one line and exit code 2."""
+    """Calls ``main`` and turns what the user can put right into one line and exit code 2.
+
+    Nothing that it prints can fail, whoever reads it.
+    """
+    with steady():
+        return _run(main, sys.argv[1:] if argv is None else argv)
+
+
+def _run(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     try:
-        return main(sys.argv[1:] if argv is None else argv)
+        return main(argv)
     except UserError as error:
         message = str(error)
     except ModuleNotFoundError as error:
@@ -170,6 +184,7 @@ def parse(cls: Any, default: Any, argv: Sequence[str], *, prog: str, description
       UserError: a flag or a value is not valid.
       SystemExit: with code 0, after ``--help``.
     """
+    argv = in_our_words(argv, {flag_of(name): kind for name, kind in kinds(default).items()})
     _check_flags(argv, default)
     told = io.StringIO()
     try:

@@ -156,3 +156,18 @@ def test_generic_code_names_no_environment(module):
         else:
             continue
         assert not ENVIRONMENTS.search(text), f"{module}:{node.lineno} names {text!r}"
+
+
+@pytest.mark.parametrize("module", sorted(m for m in FILES if not m.startswith("roml_jax")))
+def test_files_are_utf8_whatever_the_locale(module):
+    """Every text file is opened, read and written with an encoding."""
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        words = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+        binary = any(isinstance(word, str) and "b" in word for word in words)
+        named = any(keyword.arg == "encoding" for keyword in node.keywords)
+        outside = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "os"
+        if name in ("open", "read_text", "write_text", "fdopen") and not (binary or outside):
+            assert named, ast.unparse(node)

@@ -128,6 +128,20 @@ def settings(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def kinds(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The types of all settings, by the names that ``settings`` gives them."""
+    hints = typing.get_type_hints(type(config))
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = prefix if field.name in _INLINED else f"{prefix}{field.name}."
+            found |= kinds(value, inner)
+        else:
+            found[prefix + _CHOSEN.get(field.name, field.name)] = hints[field.name]
+    return found
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as nested dictionaries that JSON can hold."""
     return dataclasses.asdict(config)

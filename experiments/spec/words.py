@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import tyro
 
 from experiments.spec.errors import UserError
 
+# gs://bucket/runs, also where a Path has taken one of its slashes away.
+_ADDRESS = re.compile(r"^(file:|[a-zA-Z][a-zA-Z0-9+.-]+:/)")
 LAST_SEED = 2**32 - 1  # the next one is 0 again to a key
 
 
@@ -18,6 +22,33 @@ def check_seed(flag: str, seed: int | None) -> None:
     """Raises a UserError unless a seed is one, or None."""
     if seed is not None and not 0 <= seed <= LAST_SEED:
         raise UserError(f"{flag} is a number from 0 to {LAST_SEED}; got {seed}")
+
+
+def place(flag: str, path: str | Path) -> Path:
+    """A folder or file of this machine, with ``~`` for one's home.
+
+    Raises:
+      UserError: it is an address of another machine's, or nobody's home.
+    """
+    text = str(path)
+    if _ADDRESS.match(text):
+        raise UserError(f"{flag} is a path of this machine: mount {text} first, or copy it later")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{flag} {text}: {error}") from error
+
+
+def file_to_write(flag: str, path: str | Path | None) -> Path | None:
+    """``place`` of a file that is to be written, or None.
+
+    Raises:
+      UserError: it is a folder, or ``place`` refuses it.
+    """
+    found = None if path is None else place(flag, path)
+    if found is not None and found.is_dir():
+        raise UserError(f"{flag} names a file; {found} is a folder")
+    return found
 
 
 def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from experiments.presets import DEFAULT_ENV
-from experiments.spec.words import Seeds
+from experiments.spec.words import Seeds, place
 
 FORMATS = ("png", "pdf")  # of figures
 
@@ -44,6 +44,12 @@ class CompareOptions:
     plan: bool = False
     collect: bool = False
 
+    def __post_init__(self) -> None:
+        """Finds the folders."""
+        object.__setattr__(self, "out", str(place("--out", self.out)))
+        if self.results is not None:
+            object.__setattr__(self, "results", str(place("--results", self.results)))
+
 
 @dataclasses.dataclass(frozen=True)
 class FigureOptions:
@@ -65,6 +71,11 @@ class FigureOptions:
     beside: tuple[str, ...] = ()
     format: tuple[str, ...] = FORMATS
 
+    def __post_init__(self) -> None:
+        """Finds the folders."""
+        for name in ("results", "out"):
+            object.__setattr__(self, name, place(f"--{name}", getattr(self, name)))
+
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceOptions:
@@ -77,3 +88,7 @@ class ReferenceOptions:
 
     env: Annotated[str, tyro.conf.Positional]
     results: Path = Path("experiments/results")
+
+    def __post_init__(self) -> None:
+        """Finds the folder."""
+        object.__setattr__(self, "results", place("--results", self.results))

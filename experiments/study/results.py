@@ -262,7 +262,7 @@ def command(run: Run, seeds: Sequence[int], alphas: Sequence[float] = ()) -> str
 def _run_row(
     spec: str, run: Run, built: Built, path: Path, metrics: pd.DataFrame
 ) -> dict[str, Any]:
-    made = json.loads((path / runs.CONFIG).read_text())
+    made = json.loads((path / runs.CONFIG).read_text(encoding="utf-8"))
     return {
         "env": run.env,
         "method": spec,

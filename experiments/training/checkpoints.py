@@ -85,7 +85,7 @@ def newest_step(path: Path) -> int | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with the files of a checkpoint, or None if they are as they were written."""
     try:
-        expected = json.loads((folder / MANIFEST).read_text())
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, (size, digest) in expected.items():
             if (folder / name).stat().st_size != size:
                 return f"{name} has another size"
@@ -139,7 +139,7 @@ def seal(folder: Path) -> None:
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     names = {str(file.relative_to(folder)): [file.stat().st_size, _digest(file)] for file in files}
     names.pop(MANIFEST, None)
-    (folder / MANIFEST).write_text(json.dumps(names, indent=0))
+    (folder / MANIFEST).write_text(json.dumps(names, indent=0), encoding="utf-8")
 
 
 # ------------------------------------------------------------------ reading

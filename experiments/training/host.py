@@ -51,15 +51,17 @@ def _container_memory(root: Path) -> list[int]:
     }
     rooms = []
     told = root / "proc/self/cgroup"
-    for line in told.read_text().splitlines() if told.is_file() else []:
+    for line in told.read_text(encoding="utf-8").splitlines() if told.is_file() else []:
         _, controllers, place = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
         base, limit, use, reclaimable = kinds[1 if controllers else 2]
         for folder in (Path(place), *Path(place).parents):
             here = root / base / folder.relative_to("/")
-            if (here / limit).is_file() and (most := (here / limit).read_text().strip()) != "max":
-                used = int((here / use).read_text())
+            if (here / limit).is_file() and (
+                most := (here / limit).read_text(encoding="utf-8").strip()
+            ) != "max":
+                used = int((here / use).read_text(encoding="utf-8"))
                 spare = _fields(here / "memory.stat").get(reclaimable, 0)
                 rooms.append(max(0, int(most) - used + spare))
     return rooms
@@ -67,6 +69,10 @@ def _container_memory(root: Path) -> list[int]:
 
 def _fields(file: Path) -> dict[str, int]:
     """``name value`` and ``name: value kB`` of each line."""
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     pairs = [line.replace(":", " ").split() for line in lines]
     return {words[0]: int(words[1]) for words in pairs if len(words) > 1 and words[1].isdigit()}
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip()

@@ -54,7 +54,9 @@ def _take(path: Path, mine: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(3):  # a stale lock may be in the way, then another process that saw it, too
         try:
-            with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as new:
+            with os.fdopen(
+                os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w", encoding="utf-8"
+            ) as new:
                 json.dump(mine, new)
             return
         except FileExistsError:
@@ -72,7 +74,7 @@ def _take(path: Path, mine: dict[str, Any]) -> None:
 def _read(file: Path) -> dict[str, Any] | None:
     """What a lock says; None if it is gone, {} if nothing can be read of it."""
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except ValueError:

@@ -11,6 +11,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import time
 from datetime import datetime
 from types import FrameType
@@ -43,12 +44,24 @@ class NotFinite(Exception):
 
 
 def stopping_signals() -> list[int]:
-    """Ctrl-C, SIGTERM and, where there is one that is heeded, the hang-up of a terminal."""
+    """Ctrl-C, SIGTERM, and what schedulers and closed terminals send, where nobody else heeds it.
+
+    None outside of the main thread, which alone may handle signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return []
     found = [signal.SIGINT, signal.SIGTERM]
-    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as under nohup
-        found.append(hangup)
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
+        number: signal.Signals | None = getattr(signal, name, None)
+        if number is not None and _is_free(signal.getsignal(number)):  # not so under nohup
+            found.append(number)
     return list(found)
+
+
+def _is_free(handler: Any) -> bool:
+    """Whether a signal does what it does by default, or what we have made it do."""
+    module = getattr(handler, "__module__", None) or ""
+    return handler == signal.SIG_DFL or module.startswith("experiments.training.")
 
 
 def leave_terminal(number: int) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from experiments.spec.experiment import Checkpoint
+from experiments.spec.words import file_to_write, place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,3 +32,10 @@ class RetestOptions:
     seed: int | None = None
     csv: Path | None = None
     summary: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Finds the files."""
+        for name in ("csv", "summary"):
+            object.__setattr__(self, name, file_to_write(f"--{name}", getattr(self, name)))
+        if isinstance(self.run, str):  # not while it is asked for
+            object.__setattr__(self, "run", str(place("RUN", self.run)))

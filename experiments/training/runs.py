@@ -131,7 +131,7 @@ def write_config(path: Path, run: Run, seeds: Sequence[int], alphas: Sequence[fl
 
 def note(path: Path, **facts: Any) -> None:
     """Adds to what ``config.json`` says of a run."""
-    _write_description(path, json.loads((path / CONFIG).read_text()) | facts)
+    _write_description(path, json.loads((path / CONFIG).read_text(encoding="utf-8")) | facts)
 
 
 def _write_description(path: Path, data: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ def read_config(path: Path) -> Run:
     if not file.is_file():
         raise UserError(f"{path} is no run directory: it has no {CONFIG}")
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
         settings = _of_today(data["experiment"], data["learner"])
         classes = {
             "env": PRESETS[data["env"]].env_class(),
@@ -181,7 +181,11 @@ def side_by_side(path: Path) -> list[int]:
     In a sweep of alpha, each seed stands there once for every level.
     """
     file = path / CONFIG
-    return json.loads(file.read_text()).get("side_by_side", []) if file.is_file() else []
+    return (
+        json.loads(file.read_text(encoding="utf-8")).get("side_by_side", [])
+        if file.is_file()
+        else []
+    )
 
 
 def status(path: Path) -> Status:
@@ -237,7 +241,7 @@ def clear(path: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(f".{path.name}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
@@ -306,6 +310,6 @@ def _whole_rows(file: Path, last_step: int) -> list[dict[str, str]]:
     """The rows of a table up to a step, without a last one that was cut off."""
     if not file.is_file():
         return []
-    with file.open(newline="") as old:
+    with file.open(newline="", encoding="utf-8") as old:
         rows = [row for row in csv.DictReader(old) if None not in row.values()]
     return [row for row in rows if int(row["step"]) <= last_step]

@@ -98,7 +98,7 @@ def wandb(project: str) -> MakeTracker:
             project=project,
             group=group,
             name=f"{group}, seed {run.seed}",
-            id=note.read_text(),
+            id=note.read_text(encoding="utf-8"),
             resume="allow",
             config={**settings(run.experiment), "seed": run.seed},
             dir=str(path),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.spec.experiment import Checkpoint
+from experiments.spec.words import place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +46,9 @@ class RenderOptions:
     stride: int | None = None
     format: Literal["mp4", "gif", "both"] = "both"
     out: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Finds the folders."""
+        object.__setattr__(self, "runs", tuple(str(place("RUN", run)) for run in self.runs))
+        if self.out is not None:
+            object.__setattr__(self, "out", place("--out", self.out))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +77,35 @@ def test_what_does_not_touch_the_training_may_change(run_tiny, tmp_path, capsys,
 def test_a_hang_up_is_saved_and_the_first_checkpoint_comes_soon(
     run_tiny, tmp_path, capsys, monkeypatch
 ):
-    with monkeypatch.context() as patch:
-        stop_at(3, signal.SIGHUP, patch)
-        assert run_tiny(tmp_path, "--seeds", "1") == 128 + signal.SIGHUP
-    assert checkpoints.newest_step(tmp_path / FOLDER) == 3
+    for step, number in ((3, signal.SIGHUP), (5, signal.SIGUSR1), (7, signal.SIGUSR2)):
+        with monkeypatch.context() as patch:
+            stop_at(step, number, patch)
+            assert run_tiny(tmp_path, "--seeds", "1") == 128 + number
+        assert checkpoints.newest_step(tmp_path / FOLDER) >= step
+        assert signal.getsignal(number) == signal.SIG_DFL
     saves = []
     monkeypatch.setattr(loop, "_FIRST", 0.0)
     monkeypatch.setattr(Loop, "save", lambda self: saves.append(self.step))
     monkeypatch.setattr(trainer, "_finish", lambda *_: None)
     assert run_tiny(tmp_path, "--seeds", "1") == 0
     assert len(saves) == 2 and saves[0] < 17  # soon, and then not for 1,000 minutes
+
+
+def test_training_in_a_thread_has_no_handlers(run_tiny, tmp_path, monkeypatch):
+    """As Ray and the servers of notebooks have it: signals are of the main thread alone."""
+    monkeypatch.setattr(trainer, "_finish", lambda *_: None)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_tiny, tmp_path, "--seeds", "1").result() == 0
+    assert checkpoints.newest_step(tmp_path / FOLDER) == 17
+
+
+def test_signals_that_others_handle_are_left_to_them():
+    old = signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        assert signal.SIGUSR2 not in loop.stopping_signals()
+        assert signal.SIGUSR1 in loop.stopping_signals()
+    finally:
+        signal.signal(signal.SIGUSR2, old)
 
 
 def test_a_hang_up_under_nohup_is_not_heeded():
