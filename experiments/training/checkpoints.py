@@ -1,19 +1,23 @@
 """The entire training state on disk, one directory per seed, by orbax.
 
-A checkpoint ``checkpoint/<step>/`` appears whole or not at all. It holds the state, the
-agents with the best validations so far, settings and versions, and a manifest with the
-size and the SHA-256 of every file, by which a damaged one is known. The newest two stay.
-Everything is arrays and JSON: reading a stranger's checkpoint executes nothing.
+A checkpoint ``checkpoint/<step>/`` appears whole or not at all, once it has been read back. It
+holds the state, the agents with the best validations so far, settings and versions, and a
+manifest with the size and the SHA-256 of every file, by which a damaged one is known. The newest
+two stay, and whatever else lies there. Everything is arrays and JSON: reading a stranger's
+checkpoint executes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import logging
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -37,6 +41,10 @@ _FORMER = (
 # Leaves that version 0.1 did not have, which start at zero.
 _ADDED = re.compile(r"_moments/rest/")
 KEPT = 2  # checkpoints of a run
+_STEP = re.compile(r"0|[1-9][0-9]*")  # the folder of a checkpoint; 007 is none of ours
+_OURS = re.compile(rf"\.?({_STEP.pattern})(\.removed)?")  # also in the making, or half removed
+_NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_ROOM_TOLD = re.compile("no space left|quota exceeded|resource_?exhausted", re.IGNORECASE)
 
 
 class Best(NamedTuple):
@@ -60,8 +68,8 @@ class Saved(NamedTuple):
 def steps(path: Path) -> list[int]:
     """Steps of a run's checkpoints in order, be they damaged or not."""
     folder = path / CHECKPOINT
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    entries = [*folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(one.name) for one in entries if _STEP.fullmatch(one.name) and one.is_dir())
 
 
 def good_steps(path: Path) -> list[int]:
@@ -109,29 +117,42 @@ def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> No
       step: training steps done.
       saved: all of the ``TrainState``, and the best agents.
       description: settings and versions, for JSON.
+
+    Raises:
+      Exception: it could not be written, or was not read back as it was written; the ones before
+        are as they were. ``lacks_room`` tells the disks that are full.
     """
-    ocp = _orbax()
     target = (path / CHECKPOINT / str(step)).resolve()
     if damage(target) is not None:
         partial = target.with_name(f".{step}")
         shutil.rmtree(partial, ignore_errors=True)
-        data = jax.tree.map(_stored, saved)
+        data = {name: _nested(jax.tree.map(_stored, part)) for name, part in _parts(saved)}
         _check_room(target.parent, data)
-        parts = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(_nested(data.state)),
-            best=ocp.args.PyTreeSave(_nested(data.best)),
-            config=ocp.args.JsonSave(description),
-        )
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(partial, parts)
+        with _plain_name(partial.parent) as folder:
+            _write(folder / partial.name, data, description)
+        _read_back(partial, data)
         seal(partial)
         _remove(target)  # a damaged one of the same step
         partial.rename(target)
     before = [other for other in steps(path) if other < step]
     kept = {str(other) for other in [*before[1 - KEPT :], step]}
     for entry in target.parent.iterdir():
-        if entry.name not in kept:
-            _remove(entry)
+        if _OURS.fullmatch(entry.name) and entry.is_dir() and entry.name not in kept:
+            try:
+                _remove(entry)
+            except OSError as error:
+                warn(f"{entry} could not be removed: {error.strerror}")
+
+
+def lacks_room(error: BaseException | None) -> bool:
+    """Whether something failed since a disk, or one's share of it, is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return True
+        if _NO_ROOM_TOLD.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def seal(folder: Path) -> None:
@@ -203,6 +224,53 @@ def _orbax() -> Any:
     return ocp
 
 
+def _parts(saved: Saved) -> list[tuple[str, PyTree]]:
+    return list(saved._asdict().items())
+
+
+def _write(folder: Path, data: dict[str, Any], description: dict[str, Any]) -> None:
+    """Writes all parts of a checkpoint."""
+    ocp = _orbax()
+    parts = {name: ocp.args.PyTreeSave(part) for name, part in data.items()}
+    whole = ocp.args.Composite(**parts, config=ocp.args.JsonSave(description))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder, whole)
+
+
+@contextlib.contextmanager
+def _plain_name(folder: Path) -> Iterator[Path]:
+    """The same folder by a name without brackets and the like, which orbax takes for patterns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not set("[]*?\\") & set(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as elsewhere:
+        link = Path(elsewhere) / "folder"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
+def _read_back(folder: Path, data: dict[str, Any]) -> None:
+    """Raises an OSError unless a checkpoint that was just written holds what was to be written."""
+    for name, part in data.items():
+        try:
+            found = _read(folder / name)
+        except Exception as error:  # each part of orbax has its own
+            raise OSError(f"{folder.parent / folder.name} cannot be read back: {error}") from error
+        read, wanted = (jax.tree.leaves_with_path(tree) for tree in (found, part))
+        same = len(read) == len(wanted) and all(
+            name == other and _bytes(value) == _bytes(leaf)
+            for (name, value), (other, leaf) in zip(read, wanted, strict=True)
+        )
+        if not same:
+            raise OSError(f"{folder} was not read back as it was written")
+
+
+def _bytes(leaf: Any) -> tuple[Any, Any, bytes]:
+    array = np.asarray(leaf)
+    return array.shape, array.dtype, array.tobytes()
+
+
 def _check_room(folder: Path, data: PyTree) -> None:
     """Raises OSError where a checkpoint can hardly fit; a disk found full while writing is noisy.
 
@@ -226,7 +294,8 @@ def _read(folder: Path) -> Any:
     """All arrays of a part of a checkpoint on the host, nested by their own names."""
     ocp = _orbax()
     handler = ocp.PyTreeCheckpointHandler()
-    with ocp.Checkpointer(handler) as checkpointer:
+    with _plain_name(folder.parent) as parent, ocp.Checkpointer(handler) as checkpointer:
+        folder = parent / folder.name
         metadata = handler.metadata(folder)
         tree = getattr(metadata, "tree", metadata)
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)

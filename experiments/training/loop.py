@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import datetime
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -135,6 +135,7 @@ class Loop:
         self.session, self.functions, self.options = session, functions, options
         self.state, self.best = start
         self.step, self.skipped = first_step or 0, 0  # updates left out since the start
+        self.unsaved: str | None = None  # why the last checkpoint could not be written
         # An agent with these parameters has learned nothing: its score is taken for unknown.
         learned = any(np.isfinite(best.value) for one in self.best for best in one.values())
         self._untrained = None if learned else jax.tree.map(np.array, self._params())
@@ -175,7 +176,7 @@ class Loop:
                 if time.perf_counter() - saved > wait:
                     self._try_to_save()
                     saved, wait = time.perf_counter(), self.options.checkpoint_seconds
-            while not self._try_to_save():  # the state lives only as long as this process
+            while self._try_to_save() == "no room":  # the state lives only as long as this process
                 warn(f"trying again in {_RETRY:.0f} s: make room (or Ctrl-C twice to give up)")
                 time.sleep(_RETRY)
         return stop.number
@@ -194,23 +195,34 @@ class Loop:
     # -------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
-        """Writes the checkpoint of every seed."""
+        """Writes the checkpoint of every seed, of as many as can be.
+
+        Raises:
+          Exception: one could not be written.
+        """
+        failure = None
         for i, (run, path) in enumerate(zip(self.session.runs, self.session.paths, strict=True)):
             saved = Saved(self.session.one(self.state, i), self.best[i])
-            checkpoints.save(
-                path, self.step, saved, run.describe(self.session.seeds, self.session.alphas)
-            )
+            about = run.describe(self.session.seeds, self.session.alphas)
+            try:
+                checkpoints.save(path, self.step, saved, about)
+            except Exception as error:  # each part of orbax has its own
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
-    def _try_to_save(self) -> bool:
+    def _try_to_save(self) -> Literal["saved", "no room", "failed"]:
         """Saves; says why if that is impossible now, for training goes on without."""
+        self.unsaved = None
         try:
             self.save()
-        except Exception as error:  # a full disk, a lost drive: each part of orbax has its own
+        except Exception as error:  # a full disk, a lost drive, a folder that is gone
             told = [line for line in str(error).splitlines() if line.strip()]
             reason = told[0] if told else type(error).__name__
-            warn(f"the checkpoint of step {self.step:,} could not be written: {reason}")
-            return False
-        return True
+            self.unsaved = f"the checkpoint of step {self.step:,} could not be written: {reason}"
+            warn(self.unsaved)
+            return "no room" if checkpoints.lacks_room(error) else "failed"
+        return "saved"
 
     # -------------------------------------------------------------- training
 

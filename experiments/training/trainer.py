@@ -84,7 +84,7 @@ def _train_held(chosen: list[Run], built: Built, options: cli.Options, argv: Seq
             stopped, loop = _train(session, step, _loop_options(options), other_tasks)
             if stopped is None:
                 _finish(session, loop)
-                return 0
+                return _say_unsaved(loop)
     except KeyboardInterrupt as interrupt:
         stopped = int(str(interrupt) or signal.SIGINT)
     except NotFinite as error:
@@ -93,6 +93,14 @@ def _train_held(chosen: list[Run], built: Built, options: cli.Options, argv: Seq
     at = _newest_of_all([checkpoints.good_steps(path) for path in paths]) or 0
     print(f"stopped at step {at:,}; go on with: {program.command('train', again)}")
     return 128 + stopped
+
+
+def _say_unsaved(loop: Loop) -> int:
+    """The exit code of a training that has come to its end, with or without its last checkpoint."""
+    if loop.unsaved is None:
+        return 0
+    print(f"error: {loop.unsaved}; the test is of the agent in memory", file=sys.stderr)
+    return 1
 
 
 def _loop_options(options: cli.Options) -> LoopOptions:

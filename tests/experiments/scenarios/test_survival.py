@@ -7,6 +7,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -26,7 +27,7 @@ from experiments.training.device import skip
 from experiments.training.runs import MetricsLog
 from roml_jax.train import TrainState
 from tests.experiments.conftest import TINY
-from tests.experiments.scenarios.test_run import STEPS, final_state, metrics
+from tests.experiments.scenarios.test_run import STEPS, final_state, metrics, stop_at
 
 WHERE = Path("khazad-dum", "roml-varibad", "seed-1")
 
@@ -216,6 +217,54 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     assert f"the checkpoint of step {attempts[0]} could not be written" in told
     assert attempts.count(STEPS) >= 3 and "trying again" in told and "No space left" in told
     assert_same_run(tmp_path / WHERE, single)
+
+
+def test_other_errors_end_with_a_line_and_all_that_can_be_kept(
+    several, run_tiny, tmp_path, monkeypatch, capsys
+):
+    """A folder that may not be written to, for one of two seeds: nobody is asked to make room."""
+    save = checkpoints.save
+
+    def refused(path, step, *rest):
+        if path.name == "seed-5":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        save(path, step, *rest)
+
+    monkeypatch.setattr(checkpoints, "save", refused)
+    monkeypatch.setattr(loop, "_RETRY", 1e9)
+    with jax.debug_key_reuse(False):  # see the fixture ``several``
+        assert run_tiny(tmp_path, "--seeds", "1", "5") == 1
+    told = capsys.readouterr().err
+    assert "trying again" not in told and "Permission denied" in told.splitlines()[-1]
+    assert f"error: the checkpoint of step {STEPS} could not be written" in told.splitlines()[-1]
+    where = tmp_path / "khazad-dum" / "roml-varibad"
+    assert checkpoints.good_steps(where / "seed-1") == [STEPS]
+    for seed in ("seed-1", "seed-5"):
+        assert (where / seed / "test.csv").read_bytes() == (
+            several / seed / "test.csv"
+        ).read_bytes()
+
+
+def test_a_stop_whose_checkpoint_cannot_be_written_says_where_it_is(
+    run_tiny, tmp_path, monkeypatch, capsys
+):
+    save = checkpoints.save
+
+    def refused(path, step, *rest):
+        if step > 8:
+            raise OSError(errno.EROFS, "Read-only file system")
+        save(path, step, *rest)
+
+    monkeypatch.setattr(checkpoints, "save", refused)
+    with monkeypatch.context() as patch:
+        stop_at(7, signal.SIGTERM, patch)
+        assert run_tiny(tmp_path, "--seeds", "1") == 143
+    at = checkpoints.newest_step(tmp_path / WHERE)
+    with monkeypatch.context() as patch:
+        stop_at(10, signal.SIGTERM, patch)
+        assert run_tiny(tmp_path, "--seeds", "1") == 143
+    told = capsys.readouterr()
+    assert "Read-only file system" in told.err and f"stopped at step {at}; go on" in told.out
 
 
 def test_rows_wait_for_room(tmp_path, capsys):

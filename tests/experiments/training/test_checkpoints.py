@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -19,7 +20,7 @@ import pytest
 
 from experiments.spec.errors import UserError
 from experiments.training import checkpoints
-from experiments.training.checkpoints import Best, Saved
+from experiments.training.checkpoints import CHECKPOINT, Best, Saved
 
 
 def state(seed):
@@ -86,6 +87,72 @@ def test_states_of_ones_own_learner_come_back_as_they_were(tmp_path):
     read = checkpoints.restore(tmp_path, Saved(shape, {})).state
     assert_equal(read, odd)
     assert_equal(checkpoints.to_device([read], shape), odd)
+
+
+@pytest.mark.parametrize(
+    "name", ["exp[1]", "a*b?", "a\\b", "ü 猫", "%41", "-n", "x:y", "new\nline"]
+)
+def test_any_legal_name_of_a_folder(name, tmp_path):
+    checkpoints.save(tmp_path / name, 5, saved(3), {})
+    assert checkpoints.good_steps(tmp_path / name) == [5]
+    assert_equal(checkpoints.restore(tmp_path / name, SHAPE), saved(3))
+
+
+def test_what_is_not_ours_stays(tmp_path):
+    folder = tmp_path / CHECKPOINT
+    for name in ("9 copy", "best", "007", "1.bak", ".trash"):
+        (folder / name).mkdir(parents=True)
+    for name in (".DS_Store", "notes.txt", "8", ".3"):
+        (folder / name).write_text("mine")
+    theirs = {entry.name for entry in folder.iterdir()}
+    (folder / ".4").mkdir()  # left of a save that was killed
+    (folder / ".2.removed").mkdir()
+    for step in (1, 2, 5):
+        checkpoints.save(tmp_path, step, saved(step), {})
+    assert checkpoints.steps(tmp_path) == [2, 5]
+    assert {entry.name for entry in folder.iterdir()} == theirs | {"2", "5"}
+
+
+def test_a_checkpoint_counts_once_it_has_been_read_back(tmp_path, monkeypatch):
+    for step in (1, 2):
+        checkpoints.save(tmp_path, step, saved(step), {})
+    write = checkpoints._write
+
+    def write_less(folder, data, description):
+        write(folder, data | {"best": jax.tree.map(np.zeros_like, data["best"])}, description)
+
+    monkeypatch.setattr(checkpoints, "_write", write_less)
+    with pytest.raises(OSError, match="not read back as it was written"):
+        checkpoints.save(tmp_path, 3, saved(3), {})
+    monkeypatch.setattr(checkpoints, "_write", lambda folder, *_: folder.mkdir())
+    with pytest.raises(OSError, match="cannot be read back"):
+        checkpoints.save(tmp_path, 3, saved(3), {})
+    assert checkpoints.good_steps(tmp_path) == [1, 2]  # none has gone for it
+
+
+def test_nan_is_read_back(tmp_path):
+    state = {"x": jnp.array([jnp.nan, -0.0, jnp.inf])}
+    checkpoints.save(tmp_path, 1, saved(1)._replace(state=state), {})
+    assert checkpoints.good_steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (ValueError("RESOURCE_EXHAUSTED: writing /x: No space left on device"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (ValueError("Found empty item."), False),
+    ],
+    ids=str,
+)
+def test_only_a_full_disk_lacks_room(error, lacks):
+    assert checkpoints.lacks_room(error) == lacks
+    wrapped = RuntimeError("orbax says so")
+    wrapped.__cause__ = error
+    assert checkpoints.lacks_room(wrapped) == lacks
 
 
 def test_parts_are_read_alone(tmp_path):
