@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from experiments.spec.devices import check_devices
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import Experiment, at_alpha, settings
 from experiments.spec.learners import LEARNERS
@@ -122,6 +123,7 @@ def _build_once(experiment: Experiment, made_by: Any, floats: Any) -> Built:
 
 
 def _build(experiment: Experiment) -> Built:
+    check_devices()
     env = experiment.env
     try:
         learner = make_learner(experiment)

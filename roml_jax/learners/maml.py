@@ -62,6 +62,8 @@ def make_adapt(
             grads = jax.lax.stop_gradient(grads) if first_order else grads
             return descend(optimizer, grads, opt_state, params), None
 
+        if not steps:  # a scan of no length has no types under jax.disable_jit
+            return params
         carry = (params, optimizer.init(params))
         (params, _), _ = jax.lax.scan(step, carry, None, length=steps, unroll=True)
         return params

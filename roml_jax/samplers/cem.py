@@ -153,7 +153,8 @@ def select_tail(
 
     Args:
       key: decides among tasks at the threshold.
-      returns: ``[N]``; those that are not finite take no part.
+      returns: ``[N]``; minus infinity is worse than all others, infinity better, and NaN takes no
+        part, as in ``risk.tail_mask``.
       weights: ``[N]``, importance weights towards ``D_phi0``.
       alpha: fraction of worst tasks, in (0, 1].
       beta: fraction of the batch, in (0, 1).
@@ -163,7 +164,7 @@ def select_tail(
       quantile: "population" or "plain" ``alpha``-quantile, see ``weighted_quantile``.
 
     Returns:
-      ``(mask[N], q_alpha, q_beta)``; no task is selected if no return is finite.
+      ``(mask[N], q_alpha, q_beta)``; no task is selected if all returns are NaN.
 
     Raises:
       ValueError: an argument is out of range, or no vector of the same length as the other.
@@ -179,12 +180,14 @@ def select_tail(
     check_choice("quantile", quantile, QUANTILES)
     returns, weights = as_vector("returns", returns), as_vector("weights", weights)
     check_shape("weights", weights, returns.shape, "returns")
-    valid = jnp.isfinite(returns)
+    valid = ~jnp.isnan(returns)
+    returns, low, high = _within_reach(returns)
     q_alpha = weighted_quantile(
         returns, alpha, jnp.where(valid, weights, 0), population=quantile == "population"
     )
     q_beta = weighted_quantile(returns, beta, valid.astype(returns.dtype))
     threshold = jnp.maximum(q_alpha, q_beta)
+    q_alpha, q_beta = (_beyond(q, low, high) for q in (q_alpha, q_beta))
     if not strict:
         return valid & (returns <= threshold), q_alpha, q_beta
 
@@ -194,6 +197,30 @@ def select_tail(
     lots = jnp.where(ties, jax.random.uniform(key, returns.shape, jnp.float32), jnp.inf)
     rank = jnp.argsort(jnp.argsort(lots))  # place of every task in the draw of lots
     return below | (ties & (rank < missing)), q_alpha, q_beta
+
+
+def _within_reach(
+    returns: Float[Array, " N"],
+) -> tuple[Float[Array, " N"], Float[Array, ""], Float[Array, ""]]:
+    """The returns with numbers in the place of infinities, which keep their order; the range.
+
+    Quantiles interpolate, which between infinities and numbers they cannot.
+    """
+    finite = jnp.isfinite(returns)
+    some = finite.any()
+    low = jnp.where(some, jnp.min(jnp.where(finite, returns, jnp.inf)), 0)
+    high = jnp.where(some, jnp.max(jnp.where(finite, returns, -jnp.inf)), 0)
+    step = high - low + 1
+    returns = jnp.where(returns == -jnp.inf, low - step, returns)
+    return jnp.where(returns == jnp.inf, high + step, returns), low, high
+
+
+def _beyond(
+    quantile: Float[Array, ""], low: Float[Array, ""], high: Float[Array, ""]
+) -> Float[Array, ""]:
+    """A quantile of the numbers ``_within_reach``, as infinity where it is out of their range."""
+    quantile = jnp.where(quantile < low, -jnp.inf, quantile)
+    return jnp.where(quantile > high, jnp.inf, quantile)
 
 
 def _refit(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,10 +81,10 @@ def test_many_returns_below_the_reference_quantile_are_all_selected():
     )
 
 
-def test_returns_that_are_not_finite_take_no_part():
+def test_returns_that_are_nan_take_no_part():
     rng = np.random.default_rng(0)
     returns, weights = rng.normal(size=40), rng.exponential(size=40)
-    bad = np.array([jnp.nan, jnp.inf, -jnp.inf, jnp.nan])
+    bad = np.full(4, np.nan)
     options = {"alpha": 0.05, "beta": 0.2}
     want = select(
         jax.random.key(0),
@@ -413,3 +415,34 @@ def test_beta_tasks_end_where_the_tail_of_alpha_is(alpha, phi):
     np.testing.assert_allclose(got[0], phi, atol=0.01)
     np.testing.assert_allclose(got[1], alpha - 1, atol=0.02)  # the quantile under D_phi0
     np.testing.assert_allclose(got[2], -0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("worst", [1, 3, 6, 9, 20])
+def test_minus_infinity_is_the_worst_return_of_all(worst, strict):
+    """Whether fewer or more than the tail; NaN takes no part, and infinity is the best."""
+    returns = (
+        jnp.arange(20.0).at[:worst].set(-jnp.inf).at[-1:].set(jnp.inf if worst < 20 else -jnp.inf)
+    )
+    returns = jnp.concatenate([returns, jnp.full(4, jnp.nan)])
+    select = jax.jit(functools.partial(select_tail, alpha=0.05, beta=0.25, strict=strict))
+    mask, q_alpha, q_beta = select(jax.random.key(0), returns, jnp.ones(24))
+    low = jnp.where(jnp.isfinite(returns), returns, jnp.where(returns > 0, 1e3, -1e3))
+    low = low.at[-4:].set(jnp.nan)
+    expected, *_ = select(jax.random.key(0), low, jnp.ones(24))
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.sum() >= 4 and not mask[-4:].any()
+    assert not jnp.isnan(q_alpha) and not jnp.isnan(q_beta) and q_alpha < 7
+
+
+def test_phi_moves_towards_tasks_of_minus_infinity():
+    """Not away from them: the tasks that break the agent are the hard ones."""
+    family = EXPONENTIAL
+    sampler = cem(family, alpha=0.05, beta=0.2, nu=0.0, batch=None, soft_update=0.0)
+    state = sampler.init(jax.random.key(0))
+    for i in range(5):
+        draw = sampler.sample(jax.random.key(i), state, 256)
+        hard = jnp.quantile(draw.tasks[:, 0], 0.9)
+        returns = jnp.where(draw.tasks[:, 0] > hard, -jnp.inf, -draw.tasks[:, 0])
+        state, _ = sampler.update(jax.random.key(i), state, draw, returns)
+    assert jnp.isfinite(state.phi).all() and state.phi[0] > 0.2
