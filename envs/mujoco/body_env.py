@@ -183,7 +183,8 @@ class BodyEnv:
         Args:
           key: not used: the physics is deterministic.
           state: from ``reset`` or ``step``.
-          action: the controls, unclamped, as costs see them.
+          action: the controls, unclamped, as costs see them. One that is not finite counts as
+            diverged, in every engine; the engine gets zeros in its place.
           task: see ``family``.
 
         Returns:
@@ -191,12 +192,16 @@ class BodyEnv:
           position ``x``, ``y`` and ``height`` of the body's root, in metres.
         """
         del key
-        physics = self._physics.step(state.model, state.physics, action)
-        sound = is_sound(physics)
+        finite = jnp.isfinite(action).all()
+        control = jnp.where(finite, action, 0)
+        physics = self._physics.step(state.model, state.physics, control)
+        sound = finite & is_sound(physics)
         physics = jax.tree.map(lambda new, old: jnp.where(sound, new, old), physics, state.physics)
         after = BodyState(physics, state.model, state.steps + 1)
         rest = (self.horizon - state.steps) * self.reward_down(state, task)
-        reward = jnp.where(sound, self.reward(state, after, action, task), rest)
+        reward = self.reward(state, after, control, task)
+        sound &= jnp.isfinite(reward)  # a cost can overflow
+        reward = jnp.where(sound, reward, rest)
         info = self._info(physics) | {"diverged": (~sound).astype(jnp.int32)}
         return after, TimeStep(self.observe(physics), reward, ~sound, info)
 

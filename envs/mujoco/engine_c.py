@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from .host import gather, make_batch, on_host, scatter
+from .host import gather, make_batch, on_host, scatter, without_warnings
 from .physics import Model, Physics, PhysicsState
 
 _KEPT = 8  # sizes of batches whose memory is kept
@@ -84,10 +84,11 @@ class _Worlds:
         with self._lock:
             batch, inputs, outputs = self._batch(len(rows))
             scatter(rows, inputs)
-            if nstep:
-                batch.step(nstep=nstep, stage=self._stage)
-            else:
-                batch.forward()
+            with without_warnings():
+                if nstep:
+                    batch.step(nstep=nstep, stage=self._stage)
+                else:
+                    batch.forward()
             return gather(outputs, rows.dtype)
 
     def _batch(self, n: int) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +35,38 @@ def on_host(function: Callable[[Rows], Rows], packed: Float[Array, " m"], size: 
 
     out = jax.ShapeDtypeStruct((size,), packed.dtype)
     return jax.pure_callback(call, out, packed, vmap_method="broadcast_all")
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keeps MuJoCo from writing of worlds that diverge: to the terminal, and to MUJOCO_LOG.TXT.
+
+    They are counted by ``info["diverged"]``. A handler that somebody has set is left alone.
+    """
+    import mujoco
+
+    with _silent.lock:
+        _silent.users += 1
+        if _silent.users == 1 and mujoco.get_mju_user_warning() is None:
+            mujoco.set_mju_user_warning(_silent.say_nothing)
+    try:
+        yield
+    finally:
+        with _silent.lock:
+            _silent.users -= 1
+            if not _silent.users and mujoco.get_mju_user_warning() is _silent.say_nothing:
+                mujoco.set_mju_user_warning(None)
+
+
+class _Silent:
+    """MuJoCo has one handler of warnings for the whole process."""
+
+    def __init__(self) -> None:
+        self.lock, self.users = threading.Lock(), 0
+        self.say_nothing = lambda text: None
+
+
+_silent = _Silent()
 
 
 def make_batch(model: Any, n: int) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("mujoco")
+mujoco = pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium")
 
 from envs import Ant, HalfCheetah, Humanoid
@@ -395,6 +395,47 @@ def down(env, task, where):
 def assert_same(actual, expected, worlds, axis=0):
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.take(a, worlds, axis), np.take(b, worlds, axis))
+
+
+@pytest.mark.parametrize("engine", ["mujoco", pytest.param("mjx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30], ids=str)
+def test_actions_that_are_not_finite_end_a_world_in_every_engine(
+    engine, poison, tmp_path, monkeypatch, capfd
+):
+    """One whose cost overflows too; nothing is printed, and no file written."""
+    monkeypatch.chdir(tmp_path)
+    env = HalfCheetah(variation="mass", physics=engine)
+    tasks, action = draw(env, seed=10), actions(env, seed=10)
+    before = reset(env, tasks, seed=10)[0]
+    _, expected = walk(env, before, action, tasks)
+    action[0, 1, 2] = poison
+    _, steps = walk(env, before, action, tasks)
+    np.testing.assert_array_equal(steps.terminated[0], [False, True, False, False])
+    np.testing.assert_array_equal(steps.info["diverged"][0], [0, 1, 0, 0])
+    np.testing.assert_allclose(steps.reward[0, 1], 200 * down(env, tasks[1], None), atol=120)
+    assert np.isfinite(steps.obs).all() and np.isfinite(steps.reward[0]).all()
+    assert_same(steps, expected, [0, 2, 3], axis=1)
+    assert not [*tmp_path.iterdir()] and "WARNING" not in "".join(capfd.readouterr())
+
+
+def test_a_world_that_diverges_writes_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    env = HalfCheetah(variation="mass", physics="mujoco")
+    tasks = draw(env, seed=10)
+    before = reset(env, tasks, seed=10)[0]
+    qvel = before.physics.qvel.copy()
+    qvel[1:] = 1e8
+    poisoned = before._replace(physics=before.physics._replace(qvel=qvel))
+    _, steps = walk(env, poisoned, actions(env, seed=10), tasks)
+    assert steps.info["diverged"][0].tolist() == [0, 1, 1, 1]
+    assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())
+    heard = []
+    mujoco.set_mju_user_warning(heard.append)  # whoever wants to hear of it still does
+    try:
+        walk(env, poisoned, actions(env, seed=11), tasks)
+        assert heard and mujoco.get_mju_user_warning() is not None
+    finally:
+        mujoco.set_mju_user_warning(None)
 
 
 @EVERY
