@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from experiments.presets import PRESETS
@@ -34,6 +35,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "n
 _FREE = {
     *("frames", "validation_every", "validation_tasks", "test_tasks", "tested", "evaluation_seed"),
 }
+_RANDOM = ("jax_default_prng_impl", "jax_threefry_partitionable")
+_ROUNDING = ("jax_enable_x64", "jax_default_matmul_precision")
 Status = Literal["new", "unfinished", "finished"]
 
 
@@ -86,8 +89,14 @@ class Run(NamedTuple):
             "name": self.name,
             "experiment": to_dict(self.experiment),
             **preset.about(self.experiment.env),
+            "jax_config": switches(),
             **provenance(preset.packages),
         }
+
+
+def switches() -> dict[str, Any]:
+    """JAX's own switches that decide which random numbers a key gives, or how numbers round."""
+    return {name: jax.config.values[name] for name in (*_RANDOM, *_ROUNDING)}
 
 
 @functools.cache
@@ -215,7 +224,33 @@ def check_same(path: Path, run: Run) -> bool:
             f"{path} holds a run with other settings ({'; '.join(told)}): "
             "repeat them to go on, or choose --overwrite or another --out"
         )
+    _check_switches(path)
     return not differing
+
+
+def _check_switches(path: Path) -> None:
+    """Warns of switches of JAX under which a run rounds otherwise than before.
+
+    Raises:
+      UserError: under those of now, it would go on with other random numbers.
+    """
+    before = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("jax_config", {})
+    now = switches()
+    told = {
+        name: f"{name}={value} there, {now[name]} here"
+        for name, value in before.items()
+        if name in now and value != now[name]
+    }
+    if random := [told[name] for name in _RANDOM if name in told]:
+        again = " ".join(f"{name.upper()}={before[name]}" for name in _RANDOM if name in told)
+        raise UserError(
+            f"{path} draws other random numbers under JAX's switches of now ({'; '.join(random)}): "
+            f"go on with {again}, or choose --overwrite or another --out"
+        )
+    if told:
+        warn(
+            f"{path} goes on under other switches, and rounds otherwise: {'; '.join(told.values())}"
+        )
 
 
 def validates_otherwise(path: Path, run: Run) -> bool:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-mujoco = pytest.importorskip("mujoco")
+pytest.importorskip("mujoco")
 pytest.importorskip("gymnasium")
 
 from envs import Ant, HalfCheetah, Humanoid
@@ -429,7 +429,7 @@ def test_a_world_that_diverges_writes_nothing(tmp_path, monkeypatch, capfd):
     _, steps = walk(env, poisoned, actions(env, seed=10), tasks)
     assert steps.info["diverged"][0].tolist() == [0, 1, 1, 1]
     assert not [*tmp_path.iterdir()] and not "".join(capfd.readouterr())
-    heard = []
+    heard, mujoco = [], pytest.importorskip("mujoco")
     mujoco.set_mju_user_warning(heard.append)  # whoever wants to hear of it still does
     try:
         walk(env, poisoned, actions(env, seed=11), tasks)

@@ -1,5 +1,6 @@
 """Going on: with more frames, other validations, after a hang-up, from a script of one's own."""
 
+import json
 import os
 import re
 import shutil
@@ -72,6 +73,32 @@ def test_what_does_not_touch_the_training_may_change(run_tiny, tmp_path, capsys,
     assert runs.status(tmp_path / FOLDER) == "finished"
     assert run_tiny(tmp_path, "--seeds", "1", *others, "--tested", "final") == 0  # tests once more
     assert "test of the final agent of step 17" in capsys.readouterr().out
+
+
+def test_other_random_numbers_are_refused_by_the_name_of_the_switch(
+    short, run_tiny, tmp_path, capsys
+):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / FOLDER / "config.json"
+    made = json.loads(file.read_text())
+    assert made["jax_config"]["jax_default_prng_impl"] == "threefry2x32"
+    file.write_text(
+        json.dumps(made | {"jax_config": made["jax_config"] | {"jax_default_prng_impl": "rbg"}})
+    )
+    assert run_tiny(tmp_path, "--seeds", "1") == 2
+    told = capsys.readouterr().err
+    assert "jax_default_prng_impl=rbg there, threefry2x32 here" in told
+    assert "go on with JAX_DEFAULT_PRNG_IMPL=rbg" in told and len(told.splitlines()) == 1
+    file.write_text(
+        json.dumps(made | {"jax_config": made["jax_config"] | {"jax_enable_x64": True}})
+    )
+    assert run_tiny(tmp_path, "--seeds", "1", *SHORT) == 2  # finished
+    told = capsys.readouterr().err
+    assert "rounds otherwise: jax_enable_x64=True there, False here" in told
+    del made["jax_config"]  # an older run does not say
+    file.write_text(json.dumps(made))
+    assert run_tiny(tmp_path, "--seeds", "1", *SHORT) == 2
+    assert "holds a finished run" in capsys.readouterr().err
 
 
 def test_a_hang_up_is_saved_and_the_first_checkpoint_comes_soon(
