@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from roml_jax.risk import summarize
-from roml_jax.types import Learner, MetaAlgorithm, Metrics, PRNGKey, Schedule
+from roml_jax.types import UNTOLD, Learner, MetaAlgorithm, Metrics, PRNGKey, Schedule
 
 
 class TrainState(NamedTuple):
@@ -32,7 +32,8 @@ class StepMetrics(NamedTuple):
 
     learner: Metrics  # finite, if training goes well
     sampler: Metrics  # UNTOLD where it has nothing to say
-    tasks: Metrics  # "return_mean", "phi" after the step, and those of ``risk.summarize``
+    tasks: Metrics  # "return_mean", "phi" after the step, those of ``risk.summarize``, and
+    # "broken_tasks", how many returns are not finite, with the first "broken_task" of them
 
     def flat(self) -> dict[str, Any]:
         """All of them by name; also of the shapes of metrics.
@@ -96,8 +97,18 @@ def make_grouped_train(
         learner_state, metrics = learner.update(update_key, learner_state, rollout, weights)
         sampler_state, info = sampler.update(sampler_key, state.sampler, draw, returns)
         told = {"return_mean": jnp.mean(returns), "phi": sampler.phi(sampler_state)}
-        told |= summarize(draw, returns, alpha)
+        told |= summarize(draw, returns, alpha) | _broken(draw.tasks, returns)
         new = TrainState(learner_state, sampler_state, key, state.step + 1)
         return new, StepMetrics(metrics, info, told)
 
     return init, step
+
+
+def _broken(tasks: Float[Array, "B D"], returns: Float[Array, " B"]) -> Metrics:
+    """How many tasks have no finite return, and the first of them, ``UNTOLD`` if there is none."""
+    broken = ~jnp.isfinite(returns)
+    first = tasks[jnp.argmax(broken)]
+    return {
+        "broken_tasks": jnp.sum(broken, dtype=jnp.int32),
+        "broken_task": jnp.where(broken.any(), first, UNTOLD),
+    }

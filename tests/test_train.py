@@ -9,7 +9,7 @@ from experiments.spec.learners import LEARNERS
 from roml_jax import methods, risk, samplers
 from roml_jax.methods import METHODS
 from roml_jax.train import StepMetrics, TrainState, make_grouped_train, make_train
-from roml_jax.types import Draw, Learner, MetaAlgorithm, TaskSampler
+from roml_jax.types import UNTOLD, Draw, Learner, MetaAlgorithm, TaskSampler
 from tests.learners.small import FAMILY, B, make_learner, make_method
 
 LOSSES = {"maml": {"outer_loss", "grad_norm"}}
@@ -159,10 +159,27 @@ def test_metrics_are_told_apart_by_who_says_them():
     assert metrics.learner.keys() == {"loss"}
     assert metrics.sampler.keys() == {"updated", "selected", "q_alpha", "q_beta"}
     told = {"return_mean", "phi", "sample_mean", "reference_mean", "reference_cvar"}
+    told |= {"broken_tasks", "broken_task"}
     assert metrics.tasks.keys() == told
     assert flat_step(init(jax.random.key(0)))[1].keys() == metrics.flat().keys()
     with pytest.raises(ValueError, match=r"two metrics .* have the name phi"):
         StepMetrics({"loss": 0, "phi": 1}, {}, {"phi": 2}).flat()
+
+
+def test_tasks_without_a_finite_return_are_counted_and_the_first_is_told():
+    learner = scripted_learner()
+    bad = jnp.zeros(B).at[1].set(-jnp.inf).at[2].set(jnp.nan)
+
+    def collect(key, state, tasks):
+        state, data, returns = learner.collect(key, state, tasks)
+        return state, data, returns + bad
+
+    for made, count in ((learner, 0), (learner._replace(collect=collect), 2)):
+        init, step = make_train(made, methods.baseline(FAMILY))
+        state, metrics = step(init(jax.random.key(0)))
+        assert metrics["broken_tasks"] == count and metrics["broken_task"].shape == (1,)
+        want = state.learner["tasks"][1] if count else UNTOLD
+        np.testing.assert_array_equal(metrics["broken_task"], want)
 
 
 def recording_sampler():

@@ -35,6 +35,7 @@ _SECONDS = 1.0  # that a chunk should take
 _FIRST = 20.0  # seconds after which the first checkpoint is written
 _LINES = 30.0  # seconds between lines where no terminal shows a bar
 _RETRY = 30.0  # seconds between attempts to save what must not be lost
+_BROKEN = "broken_task"  # the metric that names the first one
 _LEADING, _SKIPPED = ("step", "frames", "seconds"), "skipped"
 _VALIDATION = {name: f"validation_{name}" for name in VALIDATED}
 
@@ -140,6 +141,7 @@ class Loop:
         learned = any(np.isfinite(best.value) for one in self.best for best in one.values())
         self._untrained = None if learned else jax.tree.map(np.array, self._params())
         self._metric_names = session.built.metric_names()
+        self._metric_names.pop(_BROKEN, None)  # which is told when training stops
         metrics = [column for columns in self._metric_names.values() for column in columns]
         columns = [*_LEADING, *metrics, _SKIPPED, *_VALIDATION.values()]
         self._logs = [MetricsLog(path, columns, first_step) for path in session.paths]
@@ -253,7 +255,8 @@ class Loop:
         self._log(tables)
         if failed and not self.options.skip:
             seed = int(np.argmin(fine[good]))
-            raise NotFinite(self._diagnosis(tables[seed][good], seed))
+            task = metrics[_BROKEN][good] if len(tables) == 1 else metrics[_BROKEN][good, seed]
+            raise NotFinite(self._diagnosis(tables[seed][good], seed) + self._name_task(task))
         for i, check in enumerate(checks or []):
             if not np.isfinite([*check.values()]).all() and not self.options.skip:
                 raise NotFinite(self._diagnosis(check, i))
@@ -276,6 +279,14 @@ class Loop:
         alphas = self.session.alphas
         level = f"alpha {alphas[i]:g}, " if alphas else ""
         return f"{level}seed {self.session.seeds[i]}, step {self.step:,}: {told}"
+
+    def _name_task(self, task: np.ndarray) -> str:
+        """A task without a finite return, in words; nothing if there was none."""
+        if not np.isfinite(task).all():
+            return ""
+        names = self.session.built.env.family.names
+        told = ", ".join(f"{name} {value:g}" for name, value in zip(names, task, strict=True))
+        return f" (a task of this kind: {told})"
 
     def _rows(self, metrics: dict[str, np.ndarray], n: int, i: int) -> list[dict[str, Any]]:
         """The metrics of the first n steps of a chunk, for the i-th seed, by column."""

@@ -339,6 +339,8 @@ def spoil(built, what):
         bad = jnp.where(new.step == BAD, jnp.nan, 0.0)
         if what == "loss":
             numbers["value_loss"] = numbers["value_loss"] + bad
+            rain = jnp.full_like(numbers["broken_task"], 0.25)
+            numbers["broken_task"] = jnp.where(jnp.isnan(bad), rain, numbers["broken_task"])
         learner = jax.tree.map(
             lambda x: x + bad.astype(x.dtype) if x.dtype == jnp.float32 else x, new.learner
         )
@@ -353,7 +355,8 @@ def test_numbers_that_are_not_finite_stop_a_run(what, run_tiny, tmp_path, monkey
     assert run_tiny(tmp_path, "--seeds", "1", "--checkpoint-minutes", "1e-9") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert f"seed 1, step {BAD}" in line and "--on-nan continue" in line
-    assert "value_loss is nan" in line if what == "loss" else "parameter" in line
+    told = "value_loss is nan (a task of this kind: rain 0.25)"
+    assert told in line if what == "loss" else "parameter" in line
     path = tmp_path / WHERE
     assert f"last good checkpoint is of step {checkpoints.newest_step(path)}" in line
     assert checkpoints.newest_step(path) < BAD and metrics(path)["step"].iloc[-1] == BAD
