@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import jax
+import jax.experimental
 import pytest
 from jaxtyping import install_import_hook
 
@@ -68,7 +69,8 @@ def count_traces():
 @pytest.fixture
 def x64():
     """Runs a test with 64-bit types enabled."""
-    with jax.enable_x64(True):
+    switch = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # before jax 0.8
+    with switch(True):
         yield
 
 
