@@ -111,7 +111,7 @@ class Ant(BodyEnv):
         """
         qpos_key, qvel_key = jax.random.split(key)
         noise = jax.random.uniform(qpos_key, (15,), minval=-0.1, maxval=0.1)
-        return self.model.qpos0 + noise, 0.1 * jax.random.normal(qvel_key, (14,))
+        return self.mj_model.qpos0 + noise, 0.1 * jax.random.normal(qvel_key, (14,))
 
     def observe(self, physics: PhysicsState) -> Float[Array, " O"]:
         """Positions and velocities, and the contact forces if there is a goal."""

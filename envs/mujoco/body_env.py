@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from roml_jax.checks import check_at_least, check_choice
 from roml_jax.types import Box, Family, PRNGKey, TimeStep
 
 from .engines import ENGINES, EngineName, make_physics, resolve_engine
-from .models import Body, load_model
+from .models import Body, check_skeleton, load_model
 from .physics import Model, Physics, PhysicsState, is_sound
 from .tasks import DERIVED, Derived, Scale, apply_task, nominal, refresh
 
@@ -49,6 +50,8 @@ class BodyEnv:
       episodes: K, episodes of a meta-episode.
       clip_density: RoML weighs tasks by clipped densities, as the original code does; see
         ``families.beta``.
+      model: MJCF file of a body of one's own in the place of gymnasium's: the same bodies, joints
+        and motors, and the geoms that tasks change, by name and in order; all else may differ.
     """
 
     physics: EngineName = "auto"
@@ -58,6 +61,7 @@ class BodyEnv:
     horizon: int = 200
     episodes: int = 2
     clip_density: bool = True
+    model: str | None = None
 
     body: ClassVar[Body]
     variations: ClassVar[dict[str, tuple[Scale, ...]]]  # what a task does to the model, by name
@@ -69,6 +73,11 @@ class BodyEnv:
         check_choice("physics", self.physics, ENGINES)
         check_choice("derived", self.derived, DERIVED)
         check_choice("variation", self.variation, tuple(self.variations))
+        if self.model is not None:
+            file = str(Path(self.model).expanduser().resolve())
+            object.__setattr__(self, "model", file)
+            rows = {one.field: one.rows for one in self.changes if one.rows is not None}
+            check_skeleton(self.body, file, rows)
         if self.derived == "original" and self.physics in ("mjx", "warp"):
             raise ValueError(
                 "derived=original keeps contacts from being found, which only MuJoCo in C "
@@ -128,10 +137,13 @@ class BodyEnv:
         return self.variations[self.variation]
 
     @property
-    def model(self) -> Any:
+    def mj_model(self) -> Any:
         """The ``MjModel`` of the unchanged body, shared: treat it as read-only."""
         return load_model(
-            self.body, legacy_inertia=self.legacy_inertia, contact_forces=self.contact_forces
+            self.body,
+            file=self.model,
+            legacy_inertia=self.legacy_inertia,
+            contact_forces=self.contact_forces,
         )
 
     @property
@@ -145,19 +157,19 @@ class BodyEnv:
 
     def speed_of(self, obs: Any) -> Any:
         """Speed of the root along x, in m/s, that observations ``[..., O]`` tell of: ``[...]``."""
-        return obs[..., int(self.model.nq) - self.unseen]
+        return obs[..., int(self.mj_model.nq) - self.unseen]
 
     @property
     def dt(self) -> float:
         """Seconds of a control step."""
-        return FRAME_SKIP * float(self.model.opt.timestep)
+        return FRAME_SKIP * float(self.mj_model.opt.timestep)
 
     # ---------------------------------------------------------------- TaskEnv
 
     @property
     def action_space(self) -> Box:
         """Torques in units of the motors' gears, clamped by the engine to its range."""
-        return Box(int(self.model.nu), *map(float, self.model.actuator_ctrlrange[0]))
+        return Box(int(self.mj_model.nu), *map(float, self.mj_model.actuator_ctrlrange[0]))
 
     def reset(self, key: PRNGKey, task: Float[Array, " D"]) -> tuple[BodyState, Float[Array, " O"]]:
         """Starts an episode on the body that the task makes.
@@ -170,8 +182,8 @@ class BodyEnv:
           The state, and its observation.
         """
         qpos, qvel = self.start(key)
-        fields = apply_task(nominal(self.model, self.changes, self.derived), task, self.changes)
-        fields = refresh(fields, self.model, self.derived)
+        fields = apply_task(nominal(self.mj_model, self.changes, self.derived), task, self.changes)
+        fields = refresh(fields, self.mj_model, self.derived)
         physics = self._physics.reset(fields, qpos, qvel)
         return BodyState(physics, fields, jnp.zeros((), jnp.int32)), self.observe(physics)
 
@@ -212,6 +224,7 @@ class BodyEnv:
         return make_physics(
             self.body,
             self.engine,
+            file=self.model,
             frame_skip=FRAME_SKIP,
             seen=(*self.seen, "cfrc_ext") if self.contact_forces else self.seen,
             legacy_inertia=self.legacy_inertia,
@@ -229,7 +242,7 @@ class BodyEnv:
         """External torques and forces on the bodies; zero unless the setting asks for them."""
         if self.contact_forces:
             return physics.seen["cfrc_ext"]
-        return jnp.zeros((self.model.nbody, 6))
+        return jnp.zeros((self.mj_model.nbody, 6))
 
     def _info(self, physics: PhysicsState) -> dict[str, Array]:
         """Where the root is: a free joint's first three coordinates."""

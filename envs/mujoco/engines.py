@@ -56,6 +56,7 @@ def make_physics(
     body: Body,
     engine: EngineName = "auto",
     *,
+    file: str | None = None,
     frame_skip: int = 5,
     seen: tuple[str, ...] = (),
     legacy_inertia: bool = False,
@@ -67,6 +68,7 @@ def make_physics(
       body: which.
       engine: ``mjx`` (JAX: GPU, TPU and CPU), ``warp`` (NVIDIA GPUs), ``mujoco`` (C, on the
         CPU's cores) or ``auto``, see ``resolve_engine``.
+      file: see ``load_model``.
       frame_skip: physics steps per control step.
       seen: the fields of MjData that the environment looks at.
       legacy_inertia: see ``load_model``.
@@ -81,7 +83,9 @@ def make_physics(
       ImportError: the engine is not installed.
     """
     name = resolve_engine(engine)
-    model = load_model(body, legacy_inertia=legacy_inertia, contact_forces=contact_forces)
+    model = load_model(
+        body, file=file, legacy_inertia=legacy_inertia, contact_forces=contact_forces
+    )
     if name == "mujoco":
         return make_c(model, frame_skip, seen, contact_forces)
     return make_mjx(model, frame_skip, seen, contact_forces, name)

@@ -106,7 +106,7 @@ class Humanoid(BodyEnv):
         qpos_key, qvel_key = jax.random.split(key)
         noise = jax.random.uniform(qpos_key, (24,), minval=-0.01, maxval=0.01)
         qvel = jax.random.uniform(qvel_key, (23,), minval=-0.01, maxval=0.01)
-        return self.model.qpos0 + noise, qvel
+        return self.mj_model.qpos0 + noise, qvel
 
     def observe(self, physics: PhysicsState) -> Float[Array, "376"]:
         """Positions, velocities, and what the engine knows of bodies and forces."""
@@ -137,5 +137,5 @@ class Humanoid(BodyEnv):
 
     def _centre_x(self, state: BodyState) -> Float[Array, ""]:
         """The x coordinate of the centre of mass of the body that the task makes."""
-        mass = state.model.get("body_mass", jnp.asarray(self.model.body_mass))
+        mass = state.model.get("body_mass", jnp.asarray(self.mj_model.body_mass))
         return mass @ state.physics.seen["xipos"][:, 0] / mass.sum()

@@ -168,7 +168,7 @@ def _make_bare(env: Any, state: Any) -> Callable[[int], None]:
     from envs.mujoco.host import make_batch
 
     num_tasks, space = len(state.steps), env.action_space
-    batch = make_batch(env.model, num_tasks)
+    batch = make_batch(env.mj_model, num_tasks)
     for name, values in state.model.items():
         batch.expand(name)[:] = values
     batch.bind("qpos")[:], batch.bind("qvel")[:] = state.physics.qpos, state.physics.qvel

@@ -99,7 +99,7 @@ def task_model(env: BodyEnv, task: Float[np.ndarray, " D"]) -> Any:
       The model, with the fields that the environment steps this task with; floor and sky are
       bright, and the floor goes on for ever.
     """
-    model = copy.copy(env.model)
+    model = copy.copy(env.mj_model)
     state, _ = jax.jit(env.reset)(jax.random.key(0), jnp.asarray(task, jnp.float32))
     for name, value in state.model.items():
         getattr(model, name)[:] = np.asarray(value)
@@ -290,11 +290,11 @@ def _mark(scene: Any, goal: Float[np.ndarray, "2"]) -> None:
 def check_drawing(env: BodyEnv) -> None:
     """Raises a UserError where this machine cannot draw."""
     try:
-        model_path(env.body)
+        _ = env.model or model_path(env.body)
     except ImportError as error:
         raise UserError(str(error)) from error
     with _gl_errors():  # some come as early as MuJoCo is imported
-        model = copy.copy(env.model)
+        model = copy.copy(env.mj_model)
     with Painter(model, Camera(np.zeros(3), 1.0, 0.0), 64, 64) as painter:
         painter.draw(model.qpos0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.body_env import BodyEnv
-from experiments.domains.mujoco.view import body_view, physics_words
+from experiments.domains.mujoco.view import about_body, body_view, physics_words
 from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
 from experiments.spec.experiment import Experiment
 from roml_jax.learners import PolicyConfig, PPOConfig, RL2Config, VariBADConfig
@@ -95,7 +95,7 @@ def _preset(name: str) -> Preset:
         methods,
         body_view,
         _published(name),
-        about=lambda env: {"engine": env.engine},
+        about=about_body,
         packages=("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),
         plan=lambda env: {"physics": physics_words(env)},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -47,11 +49,20 @@ def body_view(env: BodyEnv) -> View:
     )
 
 
+def about_body(env: BodyEnv) -> dict[str, Any]:
+    """What a run notes of its body: who steps it, and which file of one's own it is of."""
+    about = {"engine": env.engine}
+    if env.model is not None:
+        about["model_sha256"] = hashlib.sha256(Path(env.model).read_bytes()).hexdigest()
+    return about
+
+
 def physics_words(env: BodyEnv) -> str:
     """Which engine steps the bodies, who chose it, and what to know of it."""
     names = {"mujoco": "MuJoCo in C", "mjx": "MJX", "warp": "MJX-Warp"}
     chosen = f", chosen for this {jax.default_backend().upper()}" * (env.physics == "auto")
     words = f"{names[env.engine]} ({env.engine}{chosen}), derived {env.derived}"
+    words += f", body of {env.model}" * (env.model is not None)
     if env.engine == "warp":
         return f"{words}; its kernels compile when first used, which takes a minute or two"
     if is_nvidia() and (env.engine == "mjx" or env.physics == "auto"):
