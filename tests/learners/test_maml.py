@@ -349,6 +349,19 @@ def test_second_order_matters_where_steps_are_long():
 # ------------------------------------------------------------------ evaluation and settings
 
 
+def test_evaluation_without_jit(learner):
+    """No inner step is a loop of no length, of which JAX then knows no types."""
+    state, tasks = learner.init(jax.random.key(0)), sample_tasks(jax.random.key(3), SINE, 1)
+    sizes = {"support": 2, "query": 3, "inner_steps": 1}
+    with jax.disable_jit():
+        found = evaluate_adaptation(
+            jax.random.key(1), SINE, learner.agent, state.params, tasks, **sizes
+        )
+    assert np.isfinite(found.info["return_after_0"]).all()
+    untouched = learner.agent.adapt(state.params, (jnp.ones((2, 1)), jnp.ones((2, 1))), 0)
+    jax.tree.map(np.testing.assert_array_equal, untouched, state.params)
+
+
 def test_evaluation_by_task_and_step(learner):
     key, task_key = jax.random.split(jax.random.key(3))
     state, tasks = learner.init(jax.random.key(0)), sample_tasks(task_key, SINE, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_the_exit_code_of_the_command():
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 2
     assert done.stderr == f"error: unknown environment 'moria'; valid: {', '.join(PRESETS)}\n"
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    command = [sys.executable, "-m", "experiments.train", "sine", "--out", "/nowhere"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[3],
+        env=os.environ | {"JAX_PLATFORMS": "abacus"},
+    )  # fmt: skip
+    assert done.returncode == 2 and not done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "Warning" not in line]
+    assert line.startswith(
+        "error: JAX finds no device for JAX_PLATFORMS=abacus; without it there is"
+    )
 
 
 def test_help_is_no_error(capsys):
