@@ -87,7 +87,8 @@ def _tail_size_of_array(n: int, alpha: Float[Array, ""]) -> Int[Array, ""]:
     bits = 2 * (mantissa * 2**24).astype(jnp.uint32) - half
     binary = _product(bits, n, 2, 25, 25)
     shift = jnp.clip(-exponent, 0, 31).astype(jnp.uint32)
-    binary = (binary >> shift) + ((binary & ((jnp.uint32(1) << shift) - 1)) > 0)
+    rest = binary & ((jnp.uint32(1) << shift) - 1)
+    binary = (binary >> shift) + (rest > 0).astype(jnp.uint32)
     size = jnp.where(known.any(), decimal, binary)
     return jnp.clip(size, 1, n).astype(jnp.int32)
 

@@ -69,8 +69,8 @@ def count_traces():
 @pytest.fixture
 def x64():
     """Runs a test with 64-bit types enabled."""
-    switch = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # before jax 0.8
-    with switch(True):
+    here = jax if hasattr(jax, "enable_x64") else jax.experimental  # before jax 0.8
+    with here.enable_x64(True):
         yield
 
 

@@ -191,3 +191,9 @@ def test_an_array_is_a_level_like_any_other():
     assert risk.tail_size(20, jnp.array(0.05)) == 1  # 0.05 is 0.05000000074 in float32
     with pytest.raises(ValueError, match=r"alpha=2.0"):
         risk.tail(jnp.array(2.0))
+
+
+def test_a_traced_level_under_strict_promotion():
+    with jax.numpy_dtype_promotion("strict"):
+        size = jax.jit(lambda alpha: risk.tail_size(20, alpha))(jnp.float32(0.05))
+    assert size == 1

@@ -97,7 +97,7 @@ def make_learner(experiment: Experiment) -> Learner:
 
 def _traced_once(f: Callable) -> Callable:
     """The same function, for all programs that it becomes a part of."""
-    return jax.jit(f, inline=True)
+    return f if jax.config.values["jax_disable_jit"] else jax.jit(f, inline=True)
 
 
 def build(experiment: Experiment) -> Built:
@@ -113,12 +113,13 @@ def build(experiment: Experiment) -> Built:
     except TypeError:  # an environment of one's own with arrays among its settings
         return _build(experiment)
     made_by = LEARNERS[experiment.learner_name], METHODS[experiment.method_name]
-    return _build_once(experiment, made_by, jax.dtypes.canonicalize_dtype(float))
+    switches = jax.dtypes.canonicalize_dtype(float), jax.config.values["jax_disable_jit"]
+    return _build_once(experiment, made_by, switches)
 
 
 @functools.lru_cache(maxsize=8)
-def _build_once(experiment: Experiment, made_by: Any, floats: Any) -> Built:
-    del made_by, floats  # what else decides what is built
+def _build_once(experiment: Experiment, made_by: Any, switches: Any) -> Built:
+    del made_by, switches  # what else decides what is built
     return _build(experiment)
 
 

@@ -160,6 +160,8 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
         returns = evaluate(params, key).returns
         return jnp.stack([jnp.mean(returns), cvar(returns, alpha)])
 
+    if jax.config.values["jax_disable_jit"]:  # nothing can be compiled ahead
+        return Functions(init, make_run_chunk(step, chunk), validate, chunk), 0.0
     key = jax.eval_shape(lambda: jax.random.key(0))
     keys = jax.ShapeDtypeStruct((len(session.runs),), key.dtype) if several else key
     state = jax.eval_shape(init, keys)
