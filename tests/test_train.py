@@ -65,7 +65,8 @@ def test_contract_of_every_method_on_every_learner(name, learner, learner_name, 
         assert {"return_mean", "phi", "sample_mean", *losses} <= metrics.keys()
         for key, value in metrics.items():
             replayed = name == "naive" and i == 2 and key.startswith("reference_")
-            assert np.isfinite(value).all() or replayed, key
+            nothing_broke = key == "broken_task" and (value == UNTOLD).all()
+            assert np.isfinite(value).all() or replayed or nothing_broke, key
         assert (-9 if learner_name == "maml" else 0) <= metrics["return_mean"] <= 3
         seen.append(jax.tree.map(describe, metrics))
     assert seen[0] == seen[1] == seen[2]

@@ -76,9 +76,9 @@ def test_what_does_not_touch_the_training_may_change(run_tiny, tmp_path, capsys,
 
 
 def test_other_random_numbers_are_refused_by_the_name_of_the_switch(
-    short, run_tiny, tmp_path, capsys
+    single, run_tiny, tmp_path, capsys
 ):
-    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(single, tmp_path / FOLDER)
     file = tmp_path / FOLDER / "config.json"
     made = json.loads(file.read_text())
     assert made["jax_config"]["jax_default_prng_impl"] == "threefry2x32"
@@ -92,12 +92,12 @@ def test_other_random_numbers_are_refused_by_the_name_of_the_switch(
     file.write_text(
         json.dumps(made | {"jax_config": made["jax_config"] | {"jax_enable_x64": True}})
     )
-    assert run_tiny(tmp_path, "--seeds", "1", *SHORT) == 2  # finished
+    assert run_tiny(tmp_path, "--seeds", "1") == 2  # finished
     told = capsys.readouterr().err
     assert "rounds otherwise: jax_enable_x64=True there, False here" in told
     del made["jax_config"]  # an older run does not say
     file.write_text(json.dumps(made))
-    assert run_tiny(tmp_path, "--seeds", "1", *SHORT) == 2
+    assert run_tiny(tmp_path, "--seeds", "1") == 2
     assert "holds a finished run" in capsys.readouterr().err
 
 
