@@ -115,9 +115,6 @@ def as_weights(weights: Any, tasks: int) -> Array:
     Raises:
       ValueError: while tracing, if they are complex or not one for each task.
     """
-    if jnp.shape(weights) != (tasks,):
-        raise ValueError(
-            f"weights must have the shape [{tasks}], one for each task; "
-            f"got {list(jnp.shape(weights))}"
-        )
-    return as_real("weights", weights)
+    weights = as_vector("weights", weights)
+    check_shape("weights", weights, (tasks,), "the tasks")
+    return weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,16 +22,13 @@ def still_agent(actions: ActionSpace) -> Agent:
       An ``Agent`` whose parameters may be anything; it has no memory and stores nothing.
     """
 
-    def act(
-        params: Any, carry: PyTree, obs: Array, key: PRNGKey, deterministic: bool
-    ) -> tuple[Array, PyTree]:
-        del params, carry, key, deterministic
-        n = obs.shape[0]
+    def choose(key: PRNGKey, n: int) -> Array:
+        del key
         if isinstance(actions, Discrete):
-            return jnp.zeros(n, jnp.int32), ()
-        return jnp.full((n, actions.size), (actions.low + actions.high) / 2, jnp.float32), ()
+            return jnp.zeros(n, jnp.int32)
+        return jnp.full((n, actions.size), (actions.low + actions.high) / 2, jnp.float32)
 
-    return _memoryless(act)
+    return _memoryless(choose)
 
 
 def random_agent(actions: ActionSpace) -> Agent:
@@ -43,20 +41,24 @@ def random_agent(actions: ActionSpace) -> Agent:
       An ``Agent`` whose parameters may be anything; it has no memory and stores nothing.
     """
 
+    def choose(key: PRNGKey, n: int) -> Array:
+        if isinstance(actions, Discrete):
+            return jax.random.randint(key, (n,), 0, actions.n, jnp.int32)
+        shape = (n, actions.size)
+        return jax.random.uniform(key, shape, jnp.float32, actions.low, actions.high)
+
+    return _memoryless(choose)
+
+
+def _memoryless(choose: Callable[[PRNGKey, int], Array]) -> Agent:
+    """An agent whose n actions depend on nothing but the key."""
+
     def act(
         params: Any, carry: PyTree, obs: Array, key: PRNGKey, deterministic: bool
     ) -> tuple[Array, PyTree]:
         del params, carry, deterministic
-        n = obs.shape[0]
-        if isinstance(actions, Discrete):
-            return jax.random.randint(key, (n,), 0, actions.n, jnp.int32), ()
-        shape = (n, actions.size)
-        return jax.random.uniform(key, shape, jnp.float32, actions.low, actions.high), ()
+        return choose(key, obs.shape[0]), ()
 
-    return _memoryless(act)
-
-
-def _memoryless(act: Any) -> Agent:
     def observe(params: Any, carry: PyTree, transition: Transition) -> PyTree:
         del params, transition
         return carry

@@ -8,7 +8,6 @@ word in all of them: its name, or a variant with flags of ``experiments.train``,
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -162,10 +161,10 @@ def collect(members: list[tuple[str, Path]]) -> Results:
     if not members:
         raise UserError("no run is finished yet: there are no results to collect")
     parts: dict[str, list[Any]] = {name: [] for name in Results._fields}
-    build_once, played = functools.cache(build), set[str]()
+    played = set[str]()
     all_runs = [runs.read_config(path) for _, path in members]
     for run, (spec, path) in zip(all_runs, members, strict=True):
-        built, view = build_once(run.experiment), PRESETS[run.env].view_of(run.experiment.env)
+        built, view = build(run.experiment), PRESETS[run.env].view_of(run.experiment.env)
         metrics, test = pd.read_csv(path / runs.METRICS), pd.read_csv(path / runs.TEST)
         own: dict[str, Any] = {"method": spec, "seed": run.seed}
         parts["runs"].append(_run_row(spec, run, built, path, metrics))

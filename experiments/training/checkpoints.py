@@ -126,7 +126,9 @@ def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> No
     if damage(target) is not None:
         partial = target.with_name(f".{step}")
         shutil.rmtree(partial, ignore_errors=True)
-        data = {name: _nested(jax.tree.map(_stored, part)) for name, part in _parts(saved)}
+        data = {
+            name: _nested(jax.tree.map(_stored, part)) for name, part in saved._asdict().items()
+        }
         _check_room(target.parent, data)
         with _plain_name(partial.parent) as folder:
             _write(folder / partial.name, data, description)
@@ -222,10 +224,6 @@ def _orbax() -> Any:
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # its errors reach us as exceptions
     return ocp
-
-
-def _parts(saved: Saved) -> list[tuple[str, PyTree]]:
-    return list(saved._asdict().items())
 
 
 def _write(folder: Path, data: dict[str, Any], description: dict[str, Any]) -> None:
