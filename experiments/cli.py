@@ -198,6 +198,33 @@ def parse(cls: Any, default: Any, argv: Sequence[str], *, prog: str, description
         raise UserError(str(error)) from error
 
 
+def parse_about(
+    command: str,
+    cls: Any,
+    asked: tuple[str, str, str],
+    argv: Sequence[str],
+    description: str | None,
+) -> Any:
+    """``parse`` of a command whose first word says what it is about.
+
+    Args:
+      command: its name.
+      cls: the dataclass of its options, with a field for the first word.
+      asked: what that word is, how it is called in usages, and which words are valid.
+      argv: arguments.
+      description: for ``--help``.
+
+    Raises:
+      UserError: the first word is missing, or as ``parse``.
+    """
+    noun, name, told = asked
+    wants_help = any(word in ("-h", "--help") for word in argv)
+    if not wants_help and (not argv or argv[0][:1] == "-"):
+        raise UserError(f"say which {noun} first: {program.command(command)} {name} ({told})")
+    default = cls(**{name.lower(): tyro.MISSING})
+    return parse(cls, default, argv, prog=program.command(command), description=description or "")
+
+
 def _take(args: list[str], flag: str) -> str | None:
     """Removes ``flag VALUE`` or ``flag=VALUE`` from the arguments; the last one counts."""
     value = None

@@ -9,10 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from experiments import cli
-from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import check_seed
 from experiments.training.options import RetestOptions
@@ -34,17 +31,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> RetestOptions:
-    default = RetestOptions(run=tyro.MISSING)
-    usage = "RUN is a directory of a seed, or one that holds several"
-    if not any(word in ("-h", "--help") for word in argv) and (not argv or argv[0][:1] == "-"):
-        raise UserError(f"say which run first: {program.command('evaluate')} RUN ({usage})")
-    return cli.parse(
-        RetestOptions,
-        default,
-        argv,
-        prog=program.command("evaluate"),
-        description=__doc__ or "",
-    )
+    asked = "run", "RUN", "RUN is a directory of a seed, or one that holds several"
+    return cli.parse_about("evaluate", RetestOptions, asked, argv, __doc__)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from experiments import cli
 from experiments.presets import PRESETS
-from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import one_of
 from experiments.study.options import FORMATS, FigureOptions
@@ -43,19 +40,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> FigureOptions:
-    if not any(word in ("-h", "--help") for word in argv) and (not argv or argv[0][:1] == "-"):
-        raise UserError(
-            f"say which environment first: {program.command('figures')} ENV "
-            f"(ENV: {', '.join(PRESETS)})"
-        )
-    default = FigureOptions(env=tyro.MISSING)
-    return cli.parse(
-        FigureOptions,
-        default,
-        argv,
-        prog=program.command("figures"),
-        description=__doc__ or "",
-    )
+    asked = "environment", "ENV", f"ENV: {', '.join(PRESETS)}"
+    return cli.parse_about("figures", FigureOptions, asked, argv, __doc__)
 
 
 if __name__ == "__main__":

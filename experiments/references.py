@@ -10,12 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from experiments import cli
 from experiments.presets import PRESETS
-from experiments.spec import program
-from experiments.spec.errors import UserError
 from experiments.spec.words import one_of
 from experiments.study.options import ReferenceOptions
 
@@ -26,18 +22,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
       UserError: there are no results, or an option is not valid.
     """
-    if not any(word in ("-h", "--help") for word in argv) and (not argv or argv[0][:1] == "-"):
-        raise UserError(
-            f"say which environment first: {program.command('references')} ENV "
-            f"(ENV: {', '.join(PRESETS)})"
-        )
-    options = cli.parse(
-        ReferenceOptions,
-        ReferenceOptions(env=tyro.MISSING),
-        argv,
-        prog=program.command("references"),
-        description=__doc__ or "",
-    )
+    asked = "environment", "ENV", f"ENV: {', '.join(PRESETS)}"
+    options = cli.parse_about("references", ReferenceOptions, asked, argv, __doc__)
     one_of("environment", options.env, PRESETS)
     from experiments.study import results, sheets  # heavy: not for --help
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import typing
+from collections.abc import Iterator
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import tyro
@@ -114,32 +116,27 @@ def settings(config: Any, prefix: str = "") -> dict[str, Any]:
     Raises:
       ValueError: two settings have one name.
     """
-    flat: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            inner = prefix if field.name in _INLINED else f"{prefix}{field.name}."
-            found = settings(value, inner)
-        else:
-            found = {prefix + _CHOSEN.get(field.name, field.name): value}
-        if twice := flat.keys() & found.keys():
-            raise ValueError(f"two settings have the name {', '.join(sorted(twice))}")
-        flat |= found
-    return flat
+    pairs = [(name, getattr(owner, field)) for name, owner, field in _named(config, prefix)]
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two settings have the name {', '.join(twice)}")
+    return dict(pairs)
 
 
-def kinds(config: Any, prefix: str = "") -> dict[str, Any]:
+def kinds(config: Any) -> dict[str, Any]:
     """The types of all settings, by the names that ``settings`` gives them."""
-    hints = typing.get_type_hints(type(config))
-    found: dict[str, Any] = {}
+    hints = functools.cache(typing.get_type_hints)
+    return {name: hints(type(owner))[field] for name, owner, field in _named(config)}
+
+
+def _named(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting: its name on the command line, the dataclass that holds it, and its field."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            inner = prefix if field.name in _INLINED else f"{prefix}{field.name}."
-            found |= kinds(value, inner)
+            yield from _named(value, prefix if field.name in _INLINED else f"{prefix}{field.name}.")
         else:
-            found[prefix + _CHOSEN.get(field.name, field.name)] = hints[field.name]
-    return found
+            yield prefix + _CHOSEN.get(field.name, field.name), config, field.name
 
 
 def to_dict(config: Any) -> dict[str, Any]:
