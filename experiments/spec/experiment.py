@@ -125,7 +125,7 @@ def settings(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def kinds(config: Any) -> dict[str, Any]:
     """The types of all settings, by the names that ``settings`` gives them."""
-    hints = functools.cache(typing.get_type_hints)
+    hints: Any = functools.cache(typing.get_type_hints)
     return {name: hints(type(owner))[field] for name, owner, field in _named(config)}
 
 
