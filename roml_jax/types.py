@@ -141,6 +141,8 @@ class Family(NamedTuple):
         their gradients vanish, or are NaN. ``fit`` ends with it.
       names: the D task components.
       phi_names: the P components of ``phi``.
+      from_units: ``units[n, D] -> tasks[n, D]``, a map of the unit cube onto the tasks that takes
+        the uniform distribution to ``D_phi0``; None where none is known.
       clipped_log_prob: as ``log_prob``, where the cross-entropy method is to weigh tasks by
         other, clipped densities, as in the original code; None for none.
     """
@@ -153,6 +155,7 @@ class Family(NamedTuple):
     names: tuple[str, ...]
     phi_names: tuple[str, ...]
     clipped_log_prob: Callable[[Array, Array | np.ndarray], Array] | None = None
+    from_units: Callable[[Array], Array] | None = None
 
 
 class Draw(NamedTuple):
@@ -162,7 +165,8 @@ class Draw(NamedTuple):
     weights: Float[Array, " n"]  # D_phi0(z) / D_phi(z); exactly 1 for reference draws, and 0
     # for draws that say nothing about D_phi0
     is_reference: Bool[Array, " n"]  # drawn from D_phi0, not from D_phi
-    extras: Extras = {}  # noqa: RUF012  # of the learner, once the tasks have been played; leaves [n, …]
+    extras: Extras = {}  # noqa: RUF012  # leaves [n, …]: of the sampler, what it is to remember of
+    # the draw, and of the learner, once the tasks have been played
 
 
 class TaskSampler(NamedTuple):
@@ -172,8 +176,9 @@ class TaskSampler(NamedTuple):
       init: ``key -> state``.
       sample: ``(key, state, n) -> Draw`` of n tasks.
       update: ``(key, state, draw, returns[n]) -> (state, info)``; ``draw`` is that of
-        ``sample``, with the learner's extras. Info holds scalars and small vectors for
-        people, the same structure at every call; what it has nothing to say of is ``UNTOLD``.
+        ``sample``, with the learner's extras beside its own. Info holds scalars and small
+        vectors for people, the same structure at every call; what it has nothing to say of is
+        ``UNTOLD``.
       phi: ``state -> phi[P]``, where the task distribution stands; that of the original one
         for a sampler that does not move it.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -82,10 +83,17 @@ def checked(family: Family) -> Family:
         check_shape("weights", weights, tasks.shape[:1], "the tasks")
         return family.fit(tasks, weights)
 
+    def from_units(units: Float[Array, "n D"]) -> Float[Array, "n D"]:
+        assert family.from_units is not None
+        n = jnp.shape(units)[0] if jnp.ndim(units) else 0
+        check_shape("units", units, (n, dim), f"n tasks ({', '.join(family.names)})")
+        return family.from_units(as_real("units", units))
+
     return family._replace(
         sample=sample,
         log_prob=log_prob,
         fit=fit,
         project=lambda phi: family.project(as_phi(phi)),
         clipped_log_prob=None if family.clipped_log_prob is None else clipped,
+        from_units=None if family.from_units is None else from_units,
     )

@@ -68,9 +68,14 @@ def circle(*, eps: float = 0.02, fit: Fit = "moments", name: str = "angle") -> F
             return project(weighted_mean(points, weights))
         return project(_most_likely(points, weights))
 
+    def from_units(units: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
+        return np.pi * (2 * units - 1)
+
     phi0 = np.zeros(2, np.float32)
     phi_names = (f"cos_{name}", f"sin_{name}")
-    return checked(Family(phi0, sample, log_prob, fit_phi, project, (name,), phi_names))
+    return checked(
+        Family(phi0, sample, log_prob, fit_phi, project, (name,), phi_names, from_units=from_units)
+    )
 
 
 def _most_likely(points: Float[Array, "n 2"], weights: Float[Array, " n"]) -> Float[Array, "2"]:

@@ -24,6 +24,8 @@ from roml_jax.families._parts import (
 )
 from roml_jax.types import Family, PRNGKey
 
+_BELOW_ONE = 1 - 2.0**-20  # of a unit, where a task would be infinite
+
 
 def exponential(mean: Number = 0.1, name: str = "task") -> Family:
     """Exponential tasks on ``[0, ∞)``; ``phi`` is their mean.
@@ -57,8 +59,13 @@ def exponential(mean: Number = 0.1, name: str = "task") -> Family:
     def project(phi: Float[Numeric, "1"]) -> Float[Array, "1"]:
         return jnp.maximum(phi, 1e-6 * mean)
 
-    phi0 = np.asarray([mean], np.float32)
-    return checked(Family(phi0, sample, log_prob, fit, project, (name,), (f"mean_{name}",)))
+    def from_units(units: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
+        return -mean * jnp.log1p(-jnp.clip(units, 0, _BELOW_ONE))
+
+    phi0, phi_names = np.asarray([mean], np.float32), (f"mean_{name}",)
+    return checked(
+        Family(phi0, sample, log_prob, fit, project, (name,), phi_names, from_units=from_units)
+    )
 
 
 def normal(mean: Numbers, std: Numbers, *, min_std: float = 0.01, name: Names = "task") -> Family:
@@ -104,9 +111,15 @@ def normal(mean: Numbers, std: Numbers, *, min_std: float = 0.01, name: Names = 
         m, s = jnp.split(phi, 2)
         return jnp.concatenate([m, jnp.maximum(s, lowest)])
 
+    def from_units(units: Float[Array, "n D"]) -> Float[Array, "n D"]:
+        inside = jnp.clip(units, 1 - _BELOW_ONE, _BELOW_ONE)
+        return mean_d[None] + std_d[None] * jax.scipy.special.ndtri(inside)
+
     phi0 = np.concatenate([mean_d, std_d])
     phi_names = tuple(f"{kind}_{n}" for kind in ("mean", "std") for n in names)
-    return checked(Family(phi0, sample, log_prob, fit, project, names, phi_names))
+    return checked(
+        Family(phi0, sample, log_prob, fit, project, names, phi_names, from_units=from_units)
+    )
 
 
 def categorical(
@@ -152,6 +165,13 @@ def categorical(
         least = jnp.minimum(share.min(), lowest)
         return share + (lowest - least) / (uniform - least) * (uniform - share)
 
+    def from_units(units: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
+        index = jnp.searchsorted(edges, units, side="right")
+        return index.astype(jnp.float32)
+
+    edges = np.cumsum(p / p.sum())[:-1].astype(np.float32)  # between the classes
     uniform, lowest = 1 / p.size, eps / (1 + p.size * eps)
     phi0, phi_names = (p / p.sum()).astype(np.float32), tuple(f"p_{i}" for i in range(p.size))
-    return checked(Family(phi0, sample, log_prob, fit, project, (name,), phi_names))
+    return checked(
+        Family(phi0, sample, log_prob, fit, project, (name,), phi_names, from_units=from_units)
+    )

@@ -61,9 +61,15 @@ def product(*families: Family) -> Family:
         parts = zip(families, split_phi(phi), strict=True)
         return jnp.concatenate([f.project(p) for f, p in parts])
 
+    def from_units(units: Float[Array, "n D"]) -> Float[Array, "n D"]:
+        parts = zip(maps, split_tasks(units), strict=True)
+        return jnp.concatenate([to_tasks(u) for to_tasks, u in parts], axis=-1)
+
+    maps = [f.from_units for f in families if f.from_units]
     phi0 = np.concatenate([f.phi0 for f in families])
     biased = clipped_log_prob if any(f.clipped_log_prob for f in families) else None
-    return checked(Family(phi0, sample, log_prob, fit, project, names, phi_names, biased))
+    whole = from_units if len(maps) == len(families) else None
+    return checked(Family(phi0, sample, log_prob, fit, project, names, phi_names, biased, whole))
 
 
 def _split(x: Numeric, sizes: list[int]) -> list[Array]:

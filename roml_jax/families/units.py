@@ -231,7 +231,7 @@ def _units(
 
     phi0 = np.full((len(names),), 0.5, np.float32)
     biased = clipped_log_prob if clip_density else None
-    return Family(phi0, sample, log_prob, fit_phi, project, names, phi_names, biased)
+    return Family(phi0, sample, log_prob, fit_phi, project, names, phi_names, biased, _guarded)
 
 
 def _mapped(
@@ -244,7 +244,7 @@ def _mapped(
 
     The Jacobian of the map does not depend on ``phi`` and is left out of ``log_prob``.
     """
-    clipped = units.clipped_log_prob
+    clipped, uniform = units.clipped_log_prob, units.from_units
     return checked(
         units._replace(
             sample=lambda key, phi, n: from_unit(units.sample(key, phi, n)),
@@ -252,6 +252,7 @@ def _mapped(
             fit=lambda tasks, weights: units.fit(to_unit(tasks), weights),
             names=names,
             clipped_log_prob=clipped and (lambda tasks, phi: clipped(to_unit(tasks), phi)),
+            from_units=uniform and (lambda units: from_unit(uniform(units))),
         )
     )
 

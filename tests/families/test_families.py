@@ -95,6 +95,30 @@ def test_all_functions_take_phi0_as_it_is_and_return_jax_arrays(family):
     np.testing.assert_allclose(tasks, jitted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", PLAIN.values(), ids=PLAIN.keys())
+def test_units_become_tasks_of_the_original_distribution(family):
+    """Every component has the distribution of draws: two samples, by Kolmogorov and Smirnov."""
+    n, dim = 20_000, len(family.names)
+    units = jax.random.uniform(jax.random.key(0), (n, dim))
+    got = np.asarray(jax.jit(family.from_units)(units))
+    drawn = np.asarray(jax.jit(family.sample, static_argnums=2)(jax.random.key(1), family.phi0, n))
+    assert got.shape == (n, dim) and got.dtype == np.float32
+    for j in range(dim):
+        assert stats.ks_2samp(got[:, j], drawn[:, j]).pvalue > 1e-3
+    corners = family.from_units(jnp.array([[0.0] * dim, [1.0] * dim, [0.5] * dim]))
+    assert np.isfinite(corners).all()
+    assert np.isfinite(family.log_prob(corners, family.phi0)).all()
+    with pytest.raises(ValueError, match="units"):
+        family.from_units(jnp.zeros((n, dim + 1)))
+
+
+def test_a_product_with_a_family_without_a_map_has_none():
+    plain = families.normal(0.0, 1.0, name="a")
+    other = families.exponential(0.1, name="b")
+    assert families.product(plain, other).from_units is not None
+    assert families.product(plain, other._replace(from_units=None)).from_units is None
+
+
 def far_from(family, n=40, scale=1.0, seed=0):
     """Any real numbers ``[n, P]``; the last rows are all negative, all zero and all large."""
     phi = scale * np.random.default_rng(seed).normal(size=(n, family.phi0.size))
