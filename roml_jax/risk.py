@@ -18,6 +18,7 @@ from roml_jax.types import UNTOLD, Alpha, Draw, Metrics, Weigh
 _EPS32 = 2.0**-23  # of float32
 _SLACK64 = 2.0**-50  # of a product in float64: 1 - 0.95 is 0.050000000000000044
 _PLACES = 9  # most decimals that are looked for
+_EDGE = 1e-6  # of a sum of weights, within rounding
 
 
 def check_alpha(alpha: Alpha) -> Alpha:
@@ -29,7 +30,8 @@ def check_alpha(alpha: Alpha) -> Alpha:
       ValueError: it is known, and out of range.
     """
     if not isinstance(alpha, jax.core.Tracer):
-        check_in("alpha", alpha, "(0, 1]", "the fraction of worst tasks")
+        with jax.ensure_compile_time_eval():  # a known array can be looked at while tracing
+            check_in("alpha", alpha, "(0, 1]", "the fraction of worst tasks")
     return alpha
 
 
@@ -203,6 +205,43 @@ def weighted_cvar(
     return jnp.where(w.any(), value, jnp.nan)
 
 
+def weighted_tail_mask(
+    returns: Real[Array, " N"], weights: Real[Array, " N"], alpha: Alpha
+) -> Bool[Array, " N"]:
+    """Marks the tasks of lowest return that hold the worst ``alpha`` of the total weight.
+
+    Args:
+      returns: ``[N]``, higher is better. NaN ranks lowest, as in ``tail_mask``.
+      weights: ``[N]``, non-negative.
+      alpha: fraction of worst tasks, in (0, 1]. A traced one outside is clipped: at least the
+        worst task of positive weight, at most all.
+
+    Returns:
+      ``bool[N]``: tasks of positive weight with less than ``alpha`` of the total weight on tasks
+      that are worse. The one at the edge is inside, as in ``tail_mask``, which this is for equal
+      weights; up to a millionth of the total, which is left to rounding.
+
+    Raises:
+      ValueError: ``alpha`` is out of range, or an argument no vector of the same length.
+
+    Reference:
+      Greenberg et al. (2022), "Efficient Risk-Averse Reinforcement Learning", Alg. 1: the returns
+      up to the quantile of the importance-weighted sample.
+    """
+    check_alpha(alpha)
+    x, w = as_vector("returns", returns, some=True), as_vector("weights", weights)
+    check_shape("weights", w, x.shape, "returns")
+    order = _worst_first(x)
+    w = jnp.maximum(w[order], 0)
+    w = w / jnp.where(w.max() > 0, w.max(), 1)  # sums neither overflow nor vanish
+    above = jnp.cumsum(w) - w  # weight of the tasks that are worse
+    alpha = jnp.asarray(alpha, w.dtype)
+    edge = jnp.maximum(alpha, 0) * w.sum() * (1 - _EDGE)
+    first = jnp.cumsum(w > 0) == 1
+    inside = (w > 0) & ((above < edge) | (alpha >= 1) | first)
+    return jnp.zeros(x.shape, bool).at[order].set(inside)
+
+
 def summarize(draw: Draw, returns: Real[Array, " n"], alpha: Alpha) -> Metrics:
     """What the tasks of one step say about ``D_phi`` and about ``D_phi0``.
 
@@ -270,5 +309,39 @@ def tail(alpha: Alpha) -> Weigh:
 
     def weigh(draw: Draw, returns: Float[Array, " N"]) -> Float[Array, " N"]:
         return tail_mask(returns, alpha).astype(jnp.float32)
+
+    return weigh
+
+
+def weighted_tail(alpha: Alpha, *, max_weight: float | None = None) -> Weigh:
+    """A weighing that lets the worst ``alpha`` of ``D_phi0`` count, by their weights: CeSoR.
+
+    Args:
+      alpha: fraction of worst tasks, in (0, 1]; 1 selects none, so that all tasks count by
+        their importance weights, and ``E[w x]`` under ``D_phi`` is ``E[x]`` under ``D_phi0``.
+      max_weight: at least 1; weights are clipped to ``[1 / max_weight, max_weight]``. Those of
+        draws that say nothing about ``D_phi0`` stay 0. None for no clip.
+
+    Returns:
+      ``weigh(draw, returns[N]) -> float32[N]``, the weights of the draw, and 0 outside of
+      ``weighted_tail_mask``.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Reference:
+      Greenberg et al. (2022), "Efficient Risk-Averse Reinforcement Learning", Alg. 1.
+    """
+    check_alpha(alpha)
+    if max_weight is not None and not max_weight >= 1:
+        raise ValueError(f"max_weight={max_weight} bounds weights around 1: choose at least 1.")
+
+    def weigh(draw: Draw, returns: Float[Array, " N"]) -> Float[Array, " N"]:
+        weights = draw.weights
+        if max_weight is not None:
+            clipped = jnp.clip(weights, 1 / max_weight, max_weight)
+            weights = jnp.where(weights > 0, clipped, 0)
+        inside = weighted_tail_mask(returns, weights, alpha)
+        return jnp.where(inside, weights, 0).astype(jnp.float32)
 
     return weigh

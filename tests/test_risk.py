@@ -89,6 +89,64 @@ def test_weighted_cvar():
     assert jnp.isnan(weighted_cvar(returns, jnp.zeros(4), 0.5))
 
 
+def test_weighted_tail_mask_against_brute_force():
+    rng = np.random.default_rng(0)
+    for alpha in (0.01, 0.1, 0.3, 0.7, 1.0):
+        x, w = rng.normal(size=23), rng.exponential(size=23) * (rng.uniform(size=23) > 0.2)
+        got = risk.weighted_tail_mask(jnp.asarray(x), jnp.asarray(w), alpha)
+        want = [w[i] > 0 and w[x < x[i]].sum() < alpha * w.sum() for i in range(23)]
+        np.testing.assert_array_equal(got, want)
+        assert w[np.asarray(got)].sum() >= alpha * w.sum() * (1 - 1e-6)
+        if alpha < 1:  # without the task at the edge, it would be too little
+            edge = np.argmax(np.where(want, x, -np.inf))
+            assert w[np.asarray(got)].sum() - w[edge] < alpha * w.sum()
+
+
+@pytest.mark.parametrize("n", [1, 20, 100, 3000])
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.07, 0.3, 1 / 3, 0.95, 1.0])
+def test_equal_weights_mark_the_tail(n, alpha):
+    x = np.random.default_rng(1).integers(0, 9, n).astype(np.float32)  # with ties
+    for weight in (1.0, 1e-30, 3e30):
+        got = risk.weighted_tail_mask(jnp.asarray(x), jnp.full(n, weight), alpha)
+        np.testing.assert_array_equal(got, risk.tail_mask(jnp.asarray(x), alpha))
+
+
+def test_weighted_tail():
+    tasks, reference = jnp.arange(6.0)[:, None], jnp.zeros(6, bool)
+    draw = Draw(tasks, jnp.array([0.01, 0.5, 0.0, 2.0, 8.0, 1.0]), reference)
+    returns = jnp.array([0.0, 1.0, -1.0, jnp.nan, 2.0, 3.0])
+    everything = risk.weighted_tail(1.0)(draw, returns)
+    np.testing.assert_array_equal(everything, draw.weights)
+    clipped = risk.weighted_tail(1.0, max_weight=5.0)(draw, returns)
+    np.testing.assert_allclose(clipped, [0.2, 0.5, 0, 2, 5, 1])
+    # Unknown returns are the worst; 0.2 of 11.51 is used up by them and the next.
+    some = risk.weighted_tail(0.2)(draw, returns)
+    np.testing.assert_allclose(some, [0.01, 0.5, 0, 2, 0, 0])
+    assert some.dtype == jnp.float32
+    none = risk.weighted_tail(0.2)(draw._replace(weights=jnp.zeros(6)), returns)
+    np.testing.assert_array_equal(none, np.zeros(6))
+    for bad in (0.5, np.nan):
+        with pytest.raises(ValueError, match="max_weight"):
+            risk.weighted_tail(0.5, max_weight=bad)
+
+
+def test_a_traced_level_marks_the_same():
+    rng = np.random.default_rng(2)
+    x, w = jnp.asarray(rng.normal(size=40)), jnp.asarray(rng.exponential(size=40))
+    mark = jax.jit(risk.weighted_tail_mask)
+    for alpha in (0.02, 0.25, 1.0):
+        np.testing.assert_array_equal(mark(x, w, alpha), risk.weighted_tail_mask(x, w, alpha))
+    assert mark(x, w, 0.0).sum() == 1 and mark(x, w, 2.0).all()  # clipped
+
+
+def test_a_known_array_is_checked_while_tracing():
+    x, good, bad = jnp.arange(20.0), jnp.float32(0.1), jnp.float32(1.5)
+    for f in (risk.cvar, lambda x, a: risk.weighted_tail_mask(x, jnp.ones(20), a).sum()):
+        np.testing.assert_allclose(jax.jit(lambda x, f=f: f(x, good))(x), f(x, 0.1))
+        with pytest.raises(ValueError, match=r"alpha=1\.5"):
+            jax.jit(lambda x, f=f: f(x, bad))(x)
+
+
 def test_weighted_cvar_estimates_the_original_tail():
     # Draws of density 2z on (0, 1), here z > 0.01, with weights 1 / (2z) stand for the uniform.
     z = jnp.sqrt(jax.random.uniform(jax.random.key(0), (200_000,), minval=1e-4))
