@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from roml_jax.risk import summarize
-from roml_jax.types import UNTOLD, Learner, MetaAlgorithm, Metrics, PRNGKey, Schedule
+from roml_jax.types import UNTOLD, Extras, Learner, MetaAlgorithm, Metrics, PRNGKey, Schedule
 
 
 class TrainState(NamedTuple):
@@ -92,7 +92,7 @@ def make_grouped_train(
         key, draw_key, collect_key, update_key, sampler_key = jax.random.split(state.key, 5)
         draw = sampler.sample(draw_key, state.sampler, learner.num_tasks)
         learner_state, rollout, returns = learner.collect(collect_key, state.learner, draw.tasks)
-        draw = draw._replace(extras=learner.extras(rollout))
+        draw = draw._replace(extras=_together(draw.extras, learner.extras(rollout)))
         weights = weigh(draw, returns)
         learner_state, metrics = learner.update(update_key, learner_state, rollout, weights)
         sampler_state, info = sampler.update(sampler_key, state.sampler, draw, returns)
@@ -102,6 +102,17 @@ def make_grouped_train(
         return new, StepMetrics(metrics, info, told)
 
     return init, step
+
+
+def _together(own: Extras, of_learner: Extras) -> Extras:
+    """What sampler and learner say of each task.
+
+    Raises:
+      ValueError: while tracing, if both use a name.
+    """
+    if twice := sorted({*own} & {*of_learner}):
+        raise ValueError(f"sampler and learner both have extras {', '.join(twice)}")
+    return own | of_learner
 
 
 def _broken(tasks: Float[Array, "B D"], returns: Float[Array, " B"]) -> Metrics:

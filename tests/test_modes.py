@@ -14,7 +14,16 @@ from roml_jax.methods import METHODS
 from roml_jax.samplers import cem
 from roml_jax.train import make_train
 from roml_jax.types import UNTOLD, Agent
-from tests.learners.small import BELIEF, ENV, FAMILY, POLICY, Arms, make_learner, make_method
+from tests.learners.small import (
+    BELIEF,
+    ENV,
+    FAMILY,
+    POLICY,
+    Arms,
+    make_learner,
+    make_method,
+    wrapped,
+)
 from tests.probes import Probe
 
 PAIRS = [(name, "roml") for name in LEARNERS]
@@ -23,8 +32,17 @@ METHOD_SETTINGS = {"roml": {"batch": 8}}  # two steps
 pairs = pytest.mark.parametrize(("learner", "method"), PAIRS)
 
 
+@pytest.fixture(autouse=True)
+def no_false_alarm(request):
+    """Two learners side by side: a scan over keys under vmap, wrongly taken for a reuse."""
+    params = getattr(request.node, "callspec", None)
+    with jax.debug_key_reuse(params is None or params.params.get("method") != "paired"):
+        yield
+
+
 def make(learner, method):
     made = make_learner(learner)
+    made = wrapped(made, method)
     return made, *make_train(made, make_method(method, **METHOD_SETTINGS.get(method, {})))
 
 

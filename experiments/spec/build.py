@@ -76,13 +76,15 @@ class Built(NamedTuple):
         return columns
 
 
-def make_method(experiment: Experiment) -> MetaAlgorithm | Schedule:
-    """The method of an experiment, over its task distribution.
+def make_method(experiment: Experiment, learner: Learner) -> MetaAlgorithm | Schedule:
+    """The method of an experiment, over its task distribution, for a training of a learner.
 
     Raises:
       ValueError: a setting is out of range.
     """
-    return METHODS[experiment.method_name].make(experiment.env.family, experiment.method)
+    steps = experiment.frames // learner.frames_per_step
+    kind = METHODS[experiment.method_name]
+    return kind.make(experiment.env.family, experiment.method, steps)
 
 
 def make_learner(experiment: Experiment) -> Learner:
@@ -128,7 +130,7 @@ def _build(experiment: Experiment) -> Built:
     env = experiment.env
     try:
         learner = make_learner(experiment)
-        method = make_method(experiment)
+        method = make_method(experiment, learner)
         make_state, one_step = make_grouped_train(learner, method)
         init, grouped_step = _traced_once(make_state), _traced_once(one_step)
         state_shape = jax.eval_shape(init, jax.random.key(0))
@@ -146,7 +148,7 @@ def _build(experiment: Experiment) -> Built:
         return state, grouped.flat()
 
     def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        return make_train(learner, make_method(at_alpha(experiment, alpha)))[1](state)
+        return make_train(learner, make_method(at_alpha(experiment, alpha), learner))[1](state)
 
     built = Built(
         experiment,

@@ -219,7 +219,9 @@ def check_same(path: Path, run: Run) -> bool:
     old, new = settings(read_config(path).experiment), settings(run.experiment)
     differing = [name for name in new if old[name] != new[name]]
     told = [f"{name} {old[name]} there, {new[name]} here" for name in differing]
-    if {*differing} - _FREE:
+    paced = METHODS[run.experiment.method_name].paced
+    free = _FREE - {"frames"} if paced else _FREE
+    if {*differing} - free:
         raise UserError(
             f"{path} holds a run with other settings ({'; '.join(told)}): "
             "repeat them to go on, or choose --overwrite or another --out"

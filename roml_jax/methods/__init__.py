@@ -5,10 +5,12 @@ module and one line in it, or, from outside, ``METHODS["name"] = MethodKind(…)
 """
 
 from roml_jax.methods.baseline import BASELINE, BaselineConfig, baseline
+from roml_jax.methods.cesor import CESOR, CeSoRConfig, cesor
 from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
 from roml_jax.methods.kind import MethodKind
 from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
 from roml_jax.methods.oracle import ORACLE, OracleConfig, oracle
+from roml_jax.methods.paired import PAIRED, PAIREDConfig, paired
 from roml_jax.methods.roml import ROML, RoMLConfig, roml
 
 METHODS: dict[str, MethodKind] = {
@@ -16,6 +18,8 @@ METHODS: dict[str, MethodKind] = {
     "cvar-ml": CVAR_ML,
     "roml": ROML,
     "naive": NAIVE,
+    "cesor": CESOR,
+    "paired": PAIRED,
     "oracle": ORACLE,
 }
 
@@ -23,13 +27,17 @@ __all__ = [
     "METHODS",
     "BaselineConfig",
     "CVaRMLConfig",
+    "CeSoRConfig",
     "MethodKind",
     "NaiveConfig",
     "OracleConfig",
+    "PAIREDConfig",
     "RoMLConfig",
     "baseline",
+    "cesor",
     "cvar_ml",
     "naive",
     "oracle",
+    "paired",
     "roml",
 ]

@@ -42,7 +42,7 @@ def baseline(family: Family, alpha: Alpha = 1.0) -> MetaAlgorithm:
 
 BASELINE = MethodKind(
     BaselineConfig,
-    lambda family, config: baseline(family, config.alpha),
+    lambda family, config, steps: baseline(family, config.alpha),
     label=None,
     look=("#0072B2", "o", "-"),
     aim="mean",

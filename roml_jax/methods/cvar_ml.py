@@ -42,7 +42,7 @@ def cvar_ml(family: Family, alpha: Alpha) -> MetaAlgorithm:
 
 CVAR_ML = MethodKind(
     CVaRMLConfig,
-    lambda family, config: cvar_ml(family, config.alpha),
+    lambda family, config, steps: cvar_ml(family, config.alpha),
     label="CVaR-ML",
     look=("#E69F00", "s", (0, (4, 1.5))),
 )

@@ -17,18 +17,21 @@ class MethodKind(NamedTuple):
 
     Attributes:
       config: frozen dataclass of its settings, ``alpha`` among them.
-      make: ``(family, config) -> MetaAlgorithm``, or a function of the training step that
-        gives one, see ``roml_jax.train.make_train``.
+      make: ``(family, config, steps) -> MetaAlgorithm``, or a function of the training step that
+        gives one, see ``roml_jax.train.make_train``; ``steps`` are those of the whole training.
       label: its name for people; None for the name of the learner below it.
       wrap: ``(learner, config) -> learner``, what it makes of the learner.
       look: how figures draw it: colour, marker and line style, as matplotlib takes them;
         None for the next that is free.
       aim: what it makes large: the mean return, or the CVaR.
+      paced: what it does at a step depends on ``steps``, so that a training cannot be gone on
+        with to another length.
     """
 
     config: type
-    make: Callable[[Family, Any], MetaAlgorithm | Schedule]
+    make: Callable[[Family, Any, int], MetaAlgorithm | Schedule]
     label: str | None
     wrap: Callable[[Learner, Any], Learner] = _as_it_is
     look: tuple[str, str, Any] | None = None
     aim: Literal["mean", "cvar"] = "cvar"
+    paced: bool = False

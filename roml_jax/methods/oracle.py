@@ -49,7 +49,7 @@ def oracle(
     return MetaAlgorithm(sampler, risk.everything(), risk.check_alpha(alpha))
 
 
-def _make(family: Family, config: OracleConfig) -> MetaAlgorithm:
+def _make(family: Family, config: OracleConfig, steps: int) -> MetaAlgorithm:
     if config.phi is None:
         raise ValueError(f"the oracle needs --phi, for {', '.join(family.phi_names)}")
     return oracle(family, **vars(config))

@@ -38,6 +38,11 @@ class RoMLConfig:
     quantile: Quantile = _CEM["quantile"]
 
 
+def cem_settings(config: RoMLConfig) -> dict[str, Any]:
+    """Those settings that are of ``samplers.cem``, but for ``alpha``."""
+    return {name: getattr(config, name) for name in _CEM if name not in ("family", "alpha")}
+
+
 def roml(family: Family, alpha: Alpha, **settings: Any) -> MetaAlgorithm:
     """RoML: tasks from the cross-entropy method, all of them used.
 
@@ -57,7 +62,7 @@ def roml(family: Family, alpha: Alpha, **settings: Any) -> MetaAlgorithm:
 
 ROML = MethodKind(
     RoMLConfig,
-    lambda family, config: roml(family, **vars(config)),
+    lambda family, config, steps: roml(family, config.alpha, **cem_settings(config)),
     label="RoML",
     look=("#009E73", "^", (0, (5, 1.5, 1, 1.5))),
 )

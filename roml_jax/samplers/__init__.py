@@ -1,19 +1,25 @@
 """Task samplers: what to train on."""
 
 from roml_jax.samplers._mixture import draw_mixture, importance_weights
+from roml_jax.samplers.adversary import AdversaryState, adversary
 from roml_jax.samplers.cem import CEMState, Pending, cem, select_tail
+from roml_jax.samplers.designer import DesignerState, designer
 from roml_jax.samplers.fixed import fixed
 from roml_jax.samplers.naive import NaiveState, naive
 from roml_jax.samplers.oracle import oracle
 from roml_jax.types import Draw, TaskSampler
 
 __all__ = [
+    "AdversaryState",
     "CEMState",
+    "DesignerState",
     "Draw",
     "NaiveState",
     "Pending",
     "TaskSampler",
+    "adversary",
     "cem",
+    "designer",
     "draw_mixture",
     "fixed",
     "importance_weights",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Real
 
+from roml_jax.checks import check_choice
 from roml_jax.risk import tail_size
 from roml_jax.samplers._mixture import check_family, check_returns
 from roml_jax.types import Alpha, Draw, Family, Metrics, PRNGKey, TaskSampler
+
+Repeat: TypeAlias = Literal["worst", "all"]
+REPEATS = ("worst", "all")
 
 
 class NaiveState(NamedTuple):
@@ -21,7 +25,9 @@ class NaiveState(NamedTuple):
     count: Int[Array, ""]  # type: ignore[assignment]  # int32, tasks in the pool so far
 
 
-def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
+def naive(
+    family: Family, *, alpha: Alpha, pool: int = 100, repeat: Repeat = "worst"
+) -> TaskSampler:
     """A sampler that remembers the worst of the first ``pool`` tasks and repeats them.
 
     Until the pool is full, tasks come from ``D_phi0``; afterwards uniformly from the
@@ -32,6 +38,8 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
       alpha: fraction of worst tasks, in (0, 1].
       pool: number of first tasks, at least 1; need not be a multiple of the tasks per step,
         the step that completes the pool keeps what fits.
+      repeat: "worst", or "all": draw from the whole pool for ever. The original code does, as
+        it never looks at the worst tasks that it has found; the published ablation was made so.
 
     Returns:
       A ``TaskSampler`` without info. Tasks with a NaN return are remembered last. The first
@@ -43,10 +51,10 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
 
     Reference:
       Greenberg et al. (2023), App. D.4.
-
-    Differs from the original code, which goes on drawing from the whole pool.
     """
-    size = tail_size(pool, alpha)
+    check_choice("repeat", repeat, REPEATS)
+    worst = tail_size(pool, alpha)
+    size = pool if repeat == "all" else worst
 
     def init(key: PRNGKey) -> NaiveState:
         check_family(family)
@@ -55,8 +63,8 @@ def naive(family: Family, *, alpha: Alpha, pool: int = 100) -> TaskSampler:
 
     def sample(key: PRNGKey, state: NaiveState, n: int) -> Draw:
         key_task, key_pick = jax.random.split(key)
-        worst = jnp.argsort(state.returns)  # the first ``size`` of them
-        picked = state.tasks[worst[jax.random.randint(key_pick, (n,), 0, size)]]
+        order = jnp.argsort(state.returns)  # the first ``size`` of them
+        picked = state.tasks[order[jax.random.randint(key_pick, (n,), 0, size)]]
         full = state.count >= pool
         tasks = jnp.where(full, picked, family.sample(key_task, jnp.asarray(family.phi0), n))
         is_reference = jnp.broadcast_to(~full, (n,))

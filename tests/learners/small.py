@@ -54,6 +54,14 @@ def make_learner(name, env=ENV, **settings):
     return learner._replace(init=jax.jit(learner.init))  # one program, not one an operation
 
 
+def method_settings(name, **settings):
+    return METHODS[name].config(**{"alpha": 0.5} | NEEDED.get(name, {}) | settings)
+
+
 def make_method(name, **settings):
-    kind = METHODS[name]
-    return kind.make(FAMILY, kind.config(**{"alpha": 0.5} | NEEDED.get(name, {}) | settings))
+    return METHODS[name].make(FAMILY, method_settings(name, **settings), 4)
+
+
+def wrapped(learner, name, **settings):
+    """The learner as a method wraps it."""
+    return METHODS[name].wrap(learner, method_settings(name, **settings))

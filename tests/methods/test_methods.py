@@ -12,6 +12,8 @@ METHODS = {
     "roml": methods.roml(FAMILY, 0.25, nu=0.0, batch=32, soft_update=0.5),
     "naive": methods.naive(FAMILY, 0.25, pool=16),
     "oracle": methods.oracle(FAMILY, 0.25, [0.3]),
+    "cesor": methods.cesor(FAMILY, 0.25, soft_risk=0.0, nu=0.0, batch=32)(jnp.int32(0)),
+    "paired": methods.paired(FAMILY, 0.25),
 }
 
 
@@ -34,7 +36,9 @@ def test_a_training_loop_runs(name):
 
     info, mask, returns = run(jax.random.key(0))
     hardness = -returns[20:].mean()
-    if name == "cvar_ml":
+    if name == "cesor":
+        assert ((mask > 0).sum(axis=1) < 16).all()
+    elif name == "cvar_ml":
         assert (mask.sum(axis=1) == 4).all()
         np.testing.assert_array_equal(mask[0], risk.tail_mask(returns[0], 0.25))
     else:
@@ -97,3 +101,64 @@ def test_alpha_can_be_swept_in_one_program(name):
         alone = jax.jit(lambda alpha=alpha: run(alpha))()
         for ours, theirs in zip(swept, alone, strict=True):
             np.testing.assert_allclose(ours[i], theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_level_of_cesor_falls():
+    at = methods.cesor(FAMILY, 0.1, steps=100, soft_risk=0.6)
+    returns, key = jnp.arange(200.0), jax.random.key(0)
+    draw = methods.baseline(FAMILY).sampler.sample(key, (), 200)  # weights of 1
+    counts = [int((at(jnp.int32(i)).weigh(draw, returns) > 0).sum()) for i in range(0, 101, 10)]
+    assert counts == [200, 170, 140, 110, 80, 50, 20, 20, 20, 20, 20]
+    assert all(at(jnp.int32(i)).alpha == 0.1 for i in (0, 100))
+    assert (
+        methods.cesor(FAMILY, 0.1, steps=9, select=False)(jnp.int32(8)).weigh(draw, returns) == 1
+    ).all()
+    plain = methods.cesor(FAMILY, 0.1, steps=100, soft_risk=0.0)
+    assert (plain(jnp.int32(0)).weigh(draw, returns) > 0).sum() == 20
+
+
+def test_weights_of_cesor_lead_back_to_the_original_distribution():
+    """Exponential tasks of mean 0.1, drawn with mean 0.25 and some of 0.1: both have mean 0.1."""
+    made = methods.cesor(FAMILY, 0.05, steps=10, select=False, nu=0.25)(jnp.int32(0))
+    state = made.sampler.init(jax.random.key(0))._replace(phi=jnp.array([0.25]))
+    draw = made.sampler.sample(jax.random.key(1), state, 200_000)
+    z = np.asarray(draw.tasks[:, 0], np.float64)
+    w = np.asarray(made.weigh(draw, -draw.tasks[:, 0]), np.float64)
+    assert z.mean() > 0.2
+    np.testing.assert_allclose(
+        [w.mean(), (w * z).mean(), (w * z**2).mean()], [1, 0.1, 0.02], rtol=0.02
+    )
+    # The tail of the selection: -R over its threshold has the mean of an exponential's tail.
+    tail = methods.cesor(FAMILY, 0.05, steps=10, soft_risk=0.0)(jnp.int32(0)).weigh
+    w = np.asarray(tail(draw, -draw.tasks[:, 0]), np.float64)
+    np.testing.assert_allclose(w.sum() / len(w), 0.05, rtol=0.05)
+    np.testing.assert_allclose((w * z).sum() / w.sum(), 0.1 * (1 + np.log(20)), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: methods.cesor(FAMILY, 0.1, soft_risk=1.5), "soft_risk=1.5"),
+        (lambda: methods.cesor(FAMILY, 0.1, steps=-1), "steps=-1"),
+        (lambda: methods.cesor(FAMILY, 0.0), "alpha=0.0"),
+        (lambda: methods.cesor(FAMILY, 0.1, max_weight=0.5), "max_weight=0.5"),
+        (lambda: methods.cesor(FAMILY, 0.1, nu=1.0), "nu=1.0"),
+        (lambda: methods.paired(FAMILY, 2.0), "alpha=2.0"),
+        (lambda: methods.PAIREDConfig(alpha=2.0), "alpha=2.0"),
+    ],
+)
+def test_wrong_values_of_the_others(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_both_adversaries_of_paired():
+    kind = methods.METHODS["paired"]
+    moving = kind.make(FAMILY, kind.config(nu=0.5), 1)
+    state = moving.sampler.init(jax.random.key(0))
+    assert moving.sampler.sample(jax.random.key(1), state, 8).is_reference.sum() == 4
+    network = kind.make(FAMILY, kind.config(adversary="network", noise=5), 1)
+    state = network.sampler.init(jax.random.key(0))
+    draw = network.sampler.sample(jax.random.key(1), state, 8)
+    assert draw.extras["designer_noise"].shape == (8, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roml_jax import families, risk, samplers
-from roml_jax.samplers import Draw, cem, fixed, naive, oracle
+from roml_jax.samplers import Draw, adversary, cem, designer, fixed, naive, oracle
 from roml_jax.types import UNTOLD
 
 FAMILIES = {
@@ -18,6 +18,9 @@ SAMPLERS = {
     "cem": lambda family: cem(family, alpha=0.25, nu=0.25),
     "cem_batch": lambda family: cem(family, alpha=0.25, nu=0.25, batch=32, soft_update=0.5),
     "naive": lambda family: naive(family, alpha=0.25, pool=20),
+    "naive_all": lambda family: naive(family, alpha=0.25, pool=20, repeat="all"),
+    "adversary": lambda family: adversary(family, nu=0.25),
+    "designer": lambda family: designer(family, layers=(4,), noise=3, epochs=2),
     "oracle": lambda family: oracle(family, family.phi0, nu=0.25),
 }
 N = 16
@@ -58,7 +61,7 @@ def test_contract(make, family, count_traces):
         assert draw.weights.shape == draw.is_reference.shape == (N,)
         assert draw.weights.dtype == jnp.float32 and draw.is_reference.dtype == bool
         assert (draw.weights >= 0).all() and (draw.weights[draw.is_reference] == 1).all()
-        assert draw.extras == {}
+        assert all(x.shape[0] == N and np.isfinite(x).all() for x in draw.extras.values())
         assert phi.shape == family.phi0.shape and phi.dtype == jnp.float32
         assert not {"phi", "return_mean", "reference_mean"} & info.keys()  # the step's to tell
     assert sample.count == update.count == 1
@@ -120,6 +123,16 @@ def test_naive_pools_of_other_sizes(pool, n):
     assert (draws[3] == first.max()).all()
 
 
+def test_naive_as_in_the_original_code_repeats_the_whole_pool():
+    sampler = naive(FAMILIES["exponential"], alpha=0.15, pool=16, repeat="all")
+    state, draws, _ = run_naive(sampler, 8, 60, lambda z: -z)
+    values, counts = np.unique(np.concatenate(draws[2:]), return_counts=True)
+    np.testing.assert_array_equal(values, np.sort(state.tasks[:, 0]))
+    assert counts.min() > 0.4 * counts.mean()
+    with pytest.raises(Exception, match="repeat"):
+        naive(FAMILIES["exponential"], alpha=0.15, repeat="none")
+
+
 def test_naive_does_not_remember_nan():
     sampler = naive(FAMILIES["exponential"], alpha=0.25, pool=8)
     _, draws, _ = run_naive(sampler, 8, 3, lambda z: jnp.where(z > 0.1, jnp.nan, -z))
@@ -148,6 +161,7 @@ def test_oracle_draws_from_the_given_phi():
     ("make", "message"),
     [
         (lambda f: naive(f, alpha=2.0), "alpha=2.0"),
+        (lambda f: naive(f, alpha=0.1, pool=0, repeat="all"), "n=0"),
         (lambda f: naive(f, alpha=0.1, pool=0), "n=0"),
         (lambda f: oracle(f, [0.1], nu=1.0), "nu=1.0"),
         (lambda f: oracle(f, [0.1, 0.2]), "give 1 numbers, for mean_task"),

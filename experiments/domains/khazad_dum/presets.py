@@ -15,7 +15,15 @@ from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset,
 from experiments.spec.experiment import Experiment
 from roml_jax.learners import PolicyConfig, PPOConfig, RL2Config, VariBADConfig
 from roml_jax.learners.memory import RecurrentConfig
-from roml_jax.methods import BaselineConfig, CVaRMLConfig, NaiveConfig, OracleConfig, RoMLConfig
+from roml_jax.methods import (
+    BaselineConfig,
+    CeSoRConfig,
+    CVaRMLConfig,
+    NaiveConfig,
+    OracleConfig,
+    PAIREDConfig,
+    RoMLConfig,
+)
 
 
 def presets() -> dict[str, Preset]:
@@ -50,6 +58,8 @@ def khazad_dum() -> Preset:
         "naive": NaiveConfig(alpha, pool=100),
         # three times the mean rain, where the bridge does not pay
         "oracle": OracleConfig(alpha, phi=(0.3,), nu=0.2),
+        "cesor": CeSoRConfig(alpha, beta=0.05, nu=0.2, batch=128, soft_update=0.5),
+        "paired": PAIREDConfig(alpha),
     }
     experiment = Experiment(
         env=KhazadDum(horizon=32, episodes=4, rain_mean=0.1),
@@ -87,7 +97,8 @@ def khazad_dum_paper() -> Preset:
     to_the_letter = {"batch": None, "soft_update": 0.0, "strict": False, "quantile": "plain"}
     roml = dataclasses.replace(code.methods["roml"], nu=0.0, **to_the_letter)
     oracle = dataclasses.replace(code.methods["oracle"], nu=0.0)
-    methods = code.methods | {"roml": roml, "oracle": oracle}
+    cesor = dataclasses.replace(code.methods["cesor"], nu=0.0, **to_the_letter)
+    methods = code.methods | {"roml": roml, "oracle": oracle, "cesor": cesor}
     experiment = dataclasses.replace(
         code.experiment, learner=learners["varibad"], method=roml, frames=5_000_000
     )
@@ -123,11 +134,13 @@ def khazad_dum_wide() -> Preset:
         "ppo": PPOConfig(num_tasks=1024, policy=policy),
         "rl2": _rl2(1024, policy),
     }
-    roml = dataclasses.replace(code.methods["roml"], batch=None)
+    every_step = {
+        name: dataclasses.replace(code.methods[name], batch=None) for name in ("roml", "cesor")
+    }
     experiment = dataclasses.replace(
         code.experiment,
         learner=varibad,
-        method=roml,
+        method=every_step["roml"],
         frames=steps * 1024 * 128,
         validation_every=4,
     )
@@ -135,6 +148,6 @@ def khazad_dum_wide() -> Preset:
         "1,024 tasks a step, for wide machines",
         experiment,
         learners,
-        code.methods | {"roml": roml},
+        code.methods | every_step,
         khazad_dum_view,
     )

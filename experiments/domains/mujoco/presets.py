@@ -12,7 +12,15 @@ from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset,
 from experiments.spec.experiment import Experiment
 from roml_jax.learners import PolicyConfig, PPOConfig, RL2Config, VariBADConfig
 from roml_jax.learners.memory import RecurrentConfig
-from roml_jax.methods import BaselineConfig, CVaRMLConfig, NaiveConfig, OracleConfig, RoMLConfig
+from roml_jax.methods import (
+    BaselineConfig,
+    CeSoRConfig,
+    CVaRMLConfig,
+    NaiveConfig,
+    OracleConfig,
+    PAIREDConfig,
+    RoMLConfig,
+)
 
 _FRAMES_PER_TASK = 2 * 200  # of one training step: K episodes of H steps
 _WIDE_TASKS, _WIDE_STEPS = 1024, 600
@@ -64,12 +72,15 @@ def _preset(name: str) -> Preset:
     env, varibad = _BODIES[body](variation, _FRAMES[name])
     ten = variation.startswith("10d")
     alpha = 0.05
+    cem: dict[str, Any] = {"beta": 0.2, "nu": 0.2, "batch": 512 if ten else 128, "soft_update": 0.5}
     methods: dict[str, Any] = {
         "baseline": BaselineConfig(alpha),
         "cvar-ml": CVaRMLConfig(alpha),
-        "roml": RoMLConfig(alpha, beta=0.2, nu=0.2, batch=512 if ten else 128, soft_update=0.5),
+        "roml": RoMLConfig(alpha, **cem),
         "naive": NaiveConfig(alpha, pool=100),
         "oracle": OracleConfig(alpha, phi=_HARD.get(variation), nu=0.2),
+        "cesor": CeSoRConfig(alpha, **cem),
+        "paired": PAIREDConfig(alpha),
     }
     experiment = Experiment(
         env=env,
@@ -115,11 +126,13 @@ def _wide(preset: Preset) -> Preset:
         base.learner.belief, updates=16, elbo_terms=50, decode_terms=50, truncation=50
     )
     varibad = dataclasses.replace(base.learner, num_tasks=_WIDE_TASKS, policy=policy, belief=belief)
-    roml = dataclasses.replace(preset.methods["roml"], batch=None)
+    every_step = {
+        name: dataclasses.replace(preset.methods[name], batch=None) for name in ("roml", "cesor")
+    }
     experiment = dataclasses.replace(
         base,
         learner=varibad,
-        method=roml,
+        method=every_step["roml"],
         frames=_WIDE_STEPS * _WIDE_TASKS * _FRAMES_PER_TASK,
         validation_tasks=1024,
         validation_every=10,
@@ -133,7 +146,7 @@ def _wide(preset: Preset) -> Preset:
         summary="1,024 tasks a step, for accelerators",
         experiment=experiment,
         learners=learners,
-        methods=preset.methods | {"roml": roml},
+        methods=preset.methods | every_step,
         published={},
     )
 

@@ -10,7 +10,15 @@ from experiments.domains.preset import Preset, Published
 from experiments.domains.sine.view import sine_view
 from experiments.spec.experiment import Experiment
 from roml_jax.learners import MAMLConfig
-from roml_jax.methods import BaselineConfig, CVaRMLConfig, NaiveConfig, OracleConfig, RoMLConfig
+from roml_jax.methods import (
+    BaselineConfig,
+    CeSoRConfig,
+    CVaRMLConfig,
+    NaiveConfig,
+    OracleConfig,
+    PAIREDConfig,
+    RoMLConfig,
+)
 
 
 def presets() -> dict[str, Preset]:
@@ -42,6 +50,8 @@ def sine() -> Preset:
         "naive": NaiveConfig(alpha, pool=100),
         # high amplitudes, frequencies a little higher
         "oracle": OracleConfig(alpha, phi=(0.95, 0.5, 0.6), nu=0.0),
+        "cesor": CeSoRConfig(alpha, beta=0.2, nu=0.0, batch=200, soft_update=0.5),
+        "paired": PAIREDConfig(alpha),
     }
     experiment = Experiment(
         env=Sine(),

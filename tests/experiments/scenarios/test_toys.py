@@ -130,7 +130,7 @@ class FarthestConfig:
     steps: int = 5
 
 
-def make_farthest(family: Family, config: FarthestConfig) -> Any:
+def make_farthest(family: Family, config: FarthestConfig, steps: int) -> Any:
     """A schedule: the tail counts more and more."""
     sampler = around_the_farthest(family)
 
