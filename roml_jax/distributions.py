@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 import jax
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 
 @functools.cache
@@ -32,6 +32,18 @@ def normal(mean: Array, std: Array) -> Any:
 def diagonal_normal(mean: Array, std: Array) -> Any:
     """``distrax.MultivariateNormalDiag``."""
     return _distrax().MultivariateNormalDiag(mean, std)
+
+
+def sample_tanh_normal(key: Key[Array, ""], mean: Array, std: Array) -> tuple[Array, Array]:
+    """A sample of the tanh of a diagonal normal, and its log-density, ``[…, A]`` and ``[…]``.
+
+    The density is taken at the value before the tanh, so that it holds where the action rounds
+    to 1.
+    """
+    normal = diagonal_normal(mean, std)
+    value = normal.sample(seed=key)
+    action, log_det = _distrax().Tanh().forward_and_log_det(value)
+    return action, normal.log_prob(value) - log_det.sum(axis=-1)
 
 
 def categorical(*, logits: Any = None, probs: Any = None) -> Any:

@@ -84,6 +84,7 @@ def rollout(
     tasks: Float[Array, "B D"],
     *,
     deterministic: bool = False,
+    episodes: int | None = None,
 ) -> Rollout:
     """Runs one meta-episode on every task.
 
@@ -95,21 +96,26 @@ def rollout(
       params: of the agent.
       tasks: ``[B, D]``.
       deterministic: act without sampling.
+      episodes: K, at least 1; None for that of the environment.
 
     Returns:
       A ``Rollout``, in float32.
 
     Raises:
-      ValueError: while tracing, if tasks are not rows of the environment's components.
+      ValueError: while tracing, if tasks are not rows of the environment's components, or there
+        is no episode.
     """
+    episodes = env.episodes if episodes is None else episodes
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes} must be at least 1.")
     tasks = as_tasks(tasks, env.family.names)
     num_tasks, boundary = tasks.shape[0], agent.boundary
     reset_key, env_key, act_key, begin_key = jax.random.split(key, 4)
-    shape = (env.episodes, env.horizon)
-    reset_keys = jax.random.split(reset_key, (env.episodes, num_tasks))
+    shape = (episodes, env.horizon)
+    reset_keys = jax.random.split(reset_key, (episodes, num_tasks))
     env_keys = jax.random.split(env_key, (*shape, num_tasks))
     act_keys = jax.random.split(act_key, shape)
-    begin_keys = jax.random.split(begin_key, env.episodes)
+    begin_keys = jax.random.split(begin_key, episodes)
     is_last = jnp.arange(env.horizon) == env.horizon - 1
 
     def flagged(obs: Array, done: Array) -> Array:
@@ -138,10 +144,10 @@ def rollout(
         last_obs, carry, is_first = loop
         reset_keys, begin_key, *step_keys = xs
         state, start_obs = jax.vmap(env.reset)(reset_keys, tasks)
-        carry = agent.begin(params, carry, begin_key)
         obs = flagged(start_obs, jnp.zeros(num_tasks, bool))
         if boundary.observation == "terminal":
             obs = jnp.where(is_first, obs, last_obs)
+        carry = agent.begin(params, carry, obs, begin_key)
         alive = jnp.ones(num_tasks, bool)
         info = _blank_info(env, agent, params, state, carry, obs, tasks)
         start = (state, info, alive, obs, carry)
@@ -161,7 +167,7 @@ def rollout(
     flat = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), per_step)
     action, reward, terminated, valid, extras = flat
     obs = jnp.concatenate([first_obs[:, None], obs], axis=1)
-    unseen = (jnp.arange(env.episodes) > 0) & (boundary.observation == "terminal")
+    unseen = (jnp.arange(episodes) > 0) & (boundary.observation == "terminal")
     return Rollout(obs, action, reward, terminated, valid, extras, info, tasks, carry, unseen)
 
 

@@ -247,9 +247,9 @@ class Boundary:
         return env.observation_size + self.done_flag
 
 
-def keep_carry(params: Any, carry: PyTree, key: PRNGKey) -> PyTree:
+def keep_carry(params: Any, carry: PyTree, obs: Array, key: PRNGKey) -> PyTree:
     """The ``Agent.begin`` of an agent for whom a new episode is nothing special."""
-    del params, key
+    del params, obs, key
     return carry
 
 
@@ -264,8 +264,9 @@ class Agent(NamedTuple):
       observe: ``(params, carry, transition) -> carry``.
       env_action: ``action -> action`` as the environment receives it (a squashed
         policy stores the value before the squash).
-      begin: ``(params, carry, key) -> carry`` at the start of every episode, the first
-        included; an agent that draws a guess of its task and holds it does so here.
+      begin: ``(params, carry, obs[n, O], key) -> carry`` at the start of every episode, the
+        first included, with the observation that its first action will be chosen on; an agent
+        that draws a guess of its task and holds it does so here.
       boundary: what it sees between the episodes of a meta-episode.
     """
 
@@ -273,7 +274,7 @@ class Agent(NamedTuple):
     act: Callable[[Any, PyTree, Array, PRNGKey, bool], tuple[Array, PyTree]]
     observe: Callable[[Any, PyTree, Transition], PyTree]
     env_action: Callable[[Array], Array]
-    begin: Callable[[Any, PyTree, PRNGKey], PyTree] = keep_carry
+    begin: Callable[[Any, PyTree, Array, PRNGKey], PyTree] = keep_carry
     boundary: Boundary = Boundary()
 
 

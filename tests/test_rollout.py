@@ -202,7 +202,7 @@ def test_an_agent_begins_every_episode():
     """Before its first action, with a key of its own, and the first episode included."""
     seen = []
 
-    def begin(params, carry, key):
+    def begin(params, carry, obs, key):
         seen.append(params)
         return {
             "guess": jnp.broadcast_to(jax.random.uniform(key), (2,)),

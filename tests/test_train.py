@@ -12,7 +12,10 @@ from roml_jax.train import StepMetrics, TrainState, make_grouped_train, make_tra
 from roml_jax.types import UNTOLD, Draw, Learner, MetaAlgorithm, TaskSampler
 from tests.learners.small import FAMILY, B, make_learner, make_method, wrapped
 
-LOSSES = {"maml": {"outer_loss", "grad_norm"}}
+LOSSES = {
+    "maml": {"outer_loss", "grad_norm"},
+    "pearl": {"critic_loss", "value_loss", "policy_loss", "kl", "entropy"},
+}
 
 
 @pytest.fixture(scope="module", params=LEARNERS)

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from roml_jax.learners import (
     MAMLConfig,
+    PEARLConfig,
     PPOConfig,
     RL2Config,
     VariBADConfig,
     maml,
+    pearl,
     ppo,
     rl2,
     varibad,
@@ -38,6 +40,7 @@ LEARNERS: dict[str, LearnerKind] = {
     "varibad": LearnerKind(VariBADConfig, varibad, "VariBAD"),
     "ppo": LearnerKind(PPOConfig, ppo, "PPO"),
     "rl2": LearnerKind(RL2Config, rl2, "RL²"),
+    "pearl": LearnerKind(PEARLConfig, pearl, "PEARL"),
     "maml": LearnerKind(MAMLConfig, maml, "MAML", supervised=True),
 }
 

@@ -3,6 +3,7 @@
 import jax
 
 from experiments.spec.learners import LEARNERS
+from roml_jax.learners import SACConfig
 from roml_jax.learners.memory import BeliefConfig, RecurrentConfig
 from roml_jax.learners.policy_parts import PolicyConfig
 from roml_jax.methods import METHODS
@@ -42,6 +43,16 @@ SMALL = {
     "ppo": {"policy": POLICY},
     "varibad": {"warmup_frames": 0, "policy": POLICY, "belief": BELIEF},
     "rl2": {"policy": POLICY, "memory": RECURRENT},
+    "pearl": {
+        "slots": 8,
+        "gradient_steps": 2,
+        "meta_batch": 2,
+        "batch": 3,
+        "context_batch": 2,
+        "latent_size": 2,
+        "encoder_layers": (3,),
+        "sac": SACConfig(layers=(4,)),
+    },
     "maml": {"support": 2, "query": 4, "layers": (3,)},
 }
 NEEDED = {"naive": {"pool": 6}, "oracle": {"phi": (0.2, 0.8)}}
