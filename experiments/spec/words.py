@@ -124,6 +124,28 @@ def one_of(what: str, name: str, valid: Iterable[str]) -> str:
     raise UserError(f"unknown {what} {name!r}{hint(name, valid)} valid: {', '.join(valid)}")
 
 
+def split_row(word: str) -> tuple[str | None, str]:
+    """The word of a row of a comparison, ``[LEARNER/]METHOD[:flag=value,…]``, in two.
+
+    Returns:
+      Its learner, None for the usual one of the environment, and all that stands behind it.
+    """
+    method, colon, changes = word.partition(":")
+    learner, slash, method = method.rpartition("/")
+    return learner if slash else None, method + colon + changes
+
+
+def join_row(learner: str, method: str, usual: str | None) -> str:
+    """The word of a row.
+
+    Args:
+      learner: its learner.
+      method: METHOD[:flag=value,…].
+      usual: the learner that goes without saying.
+    """
+    return method if learner == usual else f"{learner}/{method}"
+
+
 def hint(name: str, valid: Iterable[str]) -> str:
     """``, did you mean …?`` if a valid name is near, else a semicolon."""
     whole: dict[str, set[str]] = {}  # learning-rate of --policy.learning-rate, and all of it

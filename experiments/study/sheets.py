@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from experiments.presets import PRESETS, Preset
+from experiments.spec.words import split_row
 from experiments.study.references import REFERENCES
 from experiments.study.results import Results, tested_words
 from experiments.study.tables import (
     BASELINE,
+    baselines,
     columns,
     compare_pairs,
+    learners_of,
     level_name,
     levels,
     range_name,
@@ -22,7 +25,7 @@ from experiments.study.tables import (
     summarize,
 )
 from experiments.training import runs
-from experiments.training.report import label
+from experiments.training.report import label, learner_label, method_label
 
 _SHOWN = "Mean over seeds (95 % interval by Student's t) ± standard error"
 _FEW = "of fewer than four seeds, their values"
@@ -52,7 +55,7 @@ def write(folder: Path, results: Results, missing: dict[str, list[int]]) -> str:
 
     Args:
       folder: of the results.
-      results: of one environment and learner.
+      results: of one environment.
       missing: seeds that were asked for and are not finished, by method.
 
     Returns:
@@ -77,8 +80,10 @@ def word(
     pairs: pd.DataFrame | None = None,
 ) -> list[Sheet]:
     """The numbers as tables for people, those that have something to say."""
-    env, learner = results.runs[["env", "learner"]].iloc[0]
-    base = label(BASELINE, learner, env)
+    env, learners = results.runs["env"].iloc[0], learners_of(results)
+    several = len(set(learners.values())) > 1
+    based = baselines(results).items()
+    base = BASELINE if several else "".join(label(row, learner, env) for learner, row in based)
     alphas = summary["alpha"].dropna().unique()
     tail = f"CVaR {alphas[0]:g}" if len(alphas) == 1 else "CVaR"
     heads = {
@@ -91,6 +96,7 @@ def word(
     }
     notes = [f"{_SHOWN}, {tested_words(results.runs)}; {_FEW}."]
     if summary["mean_gain"].notna().any():
+        base = "the baseline of the same learner" if several else base
         notes.append(f"Differences to {base} are taken seed by seed, on the same test tasks.")
     without = summary.loc[summary["method"].isin(REFERENCES), "label"]
     if len(without):
@@ -99,14 +105,21 @@ def word(
         known = summary["published_mean_low"].notna().any()
         notes.append(f"Published: mean over seeds{' (95 % interval)' * bool(known)}.")
     notes += [
-        f"Not finished, and not in these tables: {label(method, learner, env)}, "
+        f"Not finished, and not in these tables: {label(method, learners.get(method), env)}, "
         f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}."
         for method, seeds in missing.items()
         if seeds
     ]
     sheets = [_sheet(f"{env}: test returns", summary, heads, notes)]
-    if pairs is not None and 0 < len(pairs) <= _MOST_PAIRS:
-        sheets.append(_pair_sheet(f"{env}: differences, seed by seed", pairs, learner, env))
+    if several:
+        sheets += [
+            _matrix(f"{env}: {heads[name]}, learners by methods", summary, name, learners)
+            for name in ("mean", "cvar")
+        ]
+    for words, part in {} if pairs is None else _groups(pairs, learners).items():
+        if len(part) <= _MOST_PAIRS:
+            title = f"{env}: differences{words}, seed by seed"
+            sheets.append(_pair_sheet(title, part, learners, env))
     if len(alphas) > 1 and levels(results):
         heads = {level_name(level): f"CVaR {level:g}" for level in levels(results)[:-1]}
         heads[level_name(1.0)] = "mean"
@@ -167,9 +180,36 @@ def _sheet(title: str, summary: pd.DataFrame, heads: dict[str, str], notes: list
     return Sheet(title, ["method", "seeds", *shown.values()], rows, notes)
 
 
-def _pair_sheet(title: str, pairs: pd.DataFrame, learner: str, env: str) -> Sheet:
+def _matrix(title: str, summary: pd.DataFrame, quantity: str, learners: dict[str, str]) -> Sheet:
+    """One quantity, learners as rows and methods as columns; empty where nothing was run."""
+    shown = summary[summary["method"].isin(learners)]
+    places = [(learners[row], split_row(row)[1]) for row in shown["method"]]
+    cells = dict(zip(places, _cells(shown, quantity), strict=True))
+    methods = list(dict.fromkeys(method for _, method in places))
+    rows = [
+        [learner_label(learner), *(cells.get((learner, method), "") for method in methods)]
+        for learner in dict.fromkeys(learner for learner, _ in places)
+    ]
+    return Sheet(title, ["learner", *map(method_label, methods)], rows, [f"{_SHOWN}; {_FEW}."])
+
+
+def _groups(pairs: pd.DataFrame, learners: dict[str, str]) -> dict[str, pd.DataFrame]:
+    """The pairs of each learner, and those between learners, by words for it."""
+    one = len(set(learners.values())) == 1
+    groups: dict[str, list[bool]] = {}
+    own = [learners[method] for method in pairs["method"]]
+    other = [learners[method] for method in pairs["reference"]]
+    both = [a if a == b else None for a, b in zip(own, other, strict=True)]
+    for learner in dict.fromkeys(both):
+        words = " between learners" if learner is None else f" of {learner_label(learner)}"
+        groups["" if one else words] = [learner == this for this in both]
+    return {words: pairs[chosen] for words, chosen in groups.items()}
+
+
+def _pair_sheet(title: str, pairs: pd.DataFrame, learners: dict[str, str], env: str) -> Sheet:
     names = [
-        f"{label(method, learner, env)} \N{MINUS SIGN} {label(reference, learner, env)}"
+        f"{label(method, learners[method], env)} \N{MINUS SIGN} "
+        f"{label(reference, learners[reference], env)}"
         for method, reference in zip(pairs["method"], pairs["reference"], strict=True)
     ]
     columns = [names, pairs["seeds"].map(str)]

@@ -1,4 +1,6 @@
-"""Tables of a comparison: methods against each other, against the paper, and by range of tasks.
+"""Tables of a comparison: rows against each other, against the paper, and by range of tasks.
+
+A row is a method below a learner; it is compared with the baseline of its own learner.
 
 ``summarize`` does all the arithmetic, as one table of raw numbers; the rest words it.
 """
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.presets import PRESETS
+from experiments.spec.words import join_row, split_row
 from experiments.study import references
 from experiments.study.intervals import Interval, over_seeds, paired, signed_rank
 from experiments.study.references import REFERENCES
@@ -22,10 +25,10 @@ BASELINE = "baseline"
 
 
 def summarize(results: Results) -> pd.DataFrame:
-    """A row per method, in raw numbers.
+    """A row per method of each learner, in raw numbers.
 
     Args:
-      results: of one environment and learner.
+      results: of one environment.
 
     Returns:
       The methods first, then what is reached without learning, as far as it is known.
@@ -33,11 +36,12 @@ def summarize(results: Results) -> pd.DataFrame:
       quantity: its mean over seeds ``q``, the interval ``q_low``, ``q_high``, ``q_error``, and
       ``q_values``, those of fewer than four seeds in place of an interval. Quantities are
       ``mean`` and ``cvar``; ``mean_gain`` and ``cvar_gain``, the differences to the baseline
-      over the seeds that both have; ``published_mean`` and ``published_cvar``;
+      of the same learner over the seeds that both have; ``published_mean``, ``published_cvar``;
       ``mean_LOW_HIGH``, the mean return over a range of tasks; and ``cvar_at_ALPHA``, the CVaR
       at several levels. What cannot be computed, or compared because alpha differs, is NaN.
     """
     alphas = results.runs.groupby("method")["alpha"].first()
+    bases = baselines(results)
     rows = []
     for own in _rows(results):
         method = own["method"]
@@ -51,9 +55,11 @@ def summarize(results: Results) -> pd.DataFrame:
             "seeds": len(scores),
         }
         found = {name: over_seeds(scores[name].dropna().to_numpy()) for name in ("mean", "cvar")}
-        comparable = {"mean": True, "cvar": own["alpha"] == alphas.get(BASELINE)}
+        base = bases.get(own["learner"], method)
+        comparable = {"mean": True, "cvar": own["alpha"] == alphas.get(base)}
         for name, fair in comparable.items():
-            found[f"{name}_gain"] = _gain(results, method, name) if fair else _NOTHING
+            gain = paired(*_both(results, method, base, name)) if base != method else _NOTHING
+            found[f"{name}_gain"] = gain if fair else _NOTHING
         found |= _published(own)
         tests = results.tests[results.tests["method"] == method]
         for low, high in ranges(results):
@@ -75,7 +81,7 @@ def _rows(results: Results) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {str(name): value for name, value in row.items()} for row in heads
     ]
-    first, alphas = rows[0], methods["alpha"].unique()
+    first, alphas, learners = rows[0], methods["alpha"].unique(), methods["learner"].unique()
     for row in rows:
         row["label"] = label(row["method"], row["learner"], row["env"])
     known = [name for name in REFERENCES if name in set(results.tests["method"])]
@@ -85,27 +91,33 @@ def _rows(results: Results) -> list[dict[str, Any]]:
             "method": name,
             "label": references.label(name, first["env"]),
             "alpha": alphas[0] if len(alphas) == 1 else np.nan,
+            "learner": learners[0] if len(learners) == 1 else "",
         }
         for name in known
     ]
 
 
 def compare_pairs(results: Results) -> pd.DataFrame:
-    """A row for each pair of methods with the same ``alpha``, in raw numbers.
+    """A row for each pair that says something, in raw numbers.
 
     Args:
-      results: of one environment and learner.
+      results: of one environment.
 
     Returns:
-      Columns ``method``, ``reference``, ``seeds`` (the number that both have), and for
+      Pairs of the same ``alpha``, of methods below one learner or of one method below two, in
+      columns ``method``, ``reference``, ``seeds`` (the number that both have), and for
       ``mean`` and ``cvar`` the difference ``mean_gain``, the four columns of its interval as
       in ``summarize``, and ``mean_p``, the p-value of no difference by the signed-rank test,
       uncorrected for the number of pairs.
     """
     alphas = results.runs.groupby("method")["alpha"].first()
+    learners = learners_of(results)
     rows = []
     for reference, method in itertools.combinations(results.runs["method"].unique(), 2):
-        if alphas[reference] != alphas[method]:
+        one_method = split_row(reference)[1] == split_row(method)[1]
+        if alphas[reference] != alphas[method] or not (
+            one_method or learners[reference] == learners[method]
+        ):
             continue
         row: dict[str, Any] = {"method": method, "reference": reference}
         for name in ("mean", "cvar"):
@@ -119,6 +131,18 @@ def compare_pairs(results: Results) -> pd.DataFrame:
 
 
 _NOTHING = Interval(np.nan, np.nan, np.nan, np.nan)
+
+
+def learners_of(results: Results) -> dict[str, str]:
+    """The learner of each row, in order."""
+    rows = results.runs.drop_duplicates("method")
+    return dict(zip(rows["method"], rows["learner"], strict=True))
+
+
+def baselines(results: Results) -> dict[str, str]:
+    """The row that is the baseline of each learner that has one."""
+    rows = learners_of(results).items()
+    return {learner: row for row, learner in rows if split_row(row)[1] == BASELINE}
 
 
 def range_name(low: float, high: float) -> str:
@@ -159,13 +183,6 @@ def ranges(results: Results) -> list[tuple[float, float]]:
     return list(pairs.itertuples(index=False, name=None))
 
 
-def _gain(results: Results, method: str, name: str) -> Interval:
-    """The difference to the baseline, over the seeds that both have."""
-    if method == BASELINE:
-        return _NOTHING
-    return paired(*_both(results, method, BASELINE, name))
-
-
 def _both(
     results: Results, method: str, reference: str, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -178,8 +195,9 @@ def _both(
 def _published(run: dict[str, Any]) -> dict[str, Interval]:
     """What the paper's authors found, where that is known."""
     preset = PRESETS.get(run["env"])
-    known = preset.published if preset and run["learner"] == preset.default_learner else None
-    value = (known or {}).get(run["method"])
+    method = split_row(run["method"])[1]
+    row = join_row(run["learner"], method, preset.default_learner) if preset else method
+    value = preset.published.get(row) if preset else None
     mean = Interval(*value.mean, np.nan) if value else _NOTHING
     tail = Interval(*value.cvar, np.nan) if value else _NOTHING
     if preset and run["alpha"] != preset.experiment.alpha:

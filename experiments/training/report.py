@@ -9,6 +9,7 @@ from experiments.presets import DEFAULT_ENV, PRESETS
 from experiments.spec.build import Built
 from experiments.spec.experiment import Experiment, at_alpha, settings
 from experiments.spec.learners import LEARNERS
+from experiments.spec.words import split_row
 from experiments.training.agents import Score, mean_and_ci
 from experiments.training.host import device_name
 from experiments.training.runs import Run
@@ -87,23 +88,41 @@ def table(scores: list[Score], alpha: float) -> str:
     return "\n".join(lines)
 
 
-def label(spec: str, learner: str, env: str = DEFAULT_ENV) -> str:
-    """The name of a method for people: ``"CVaR-ML, policy.unselected=constant_advantage"``.
+def label(spec: str, learner: str | None = None, env: str = DEFAULT_ENV) -> str:
+    """The name of a row for people: ``"CVaR-ML, policy.unselected=constant_advantage"``.
 
     Args:
-      spec: METHOD or METHOD:flag=value,…, and @ENV if it is of another environment's results.
-      learner: the name of its learner, which is the name of the baseline too.
+      spec: [LEARNER/]METHOD[:flag=value,…], and @ENV if it is of another environment's results.
+      learner: the name of its learner, which is the name of the baseline too; None for the one
+        that ``spec`` says.
       env: of the results; its usual learner goes without saying.
     """
     usual = PRESETS[env].default_learner if env in PRESETS else None
     spec, _, other = spec.partition("@")
+    said, spec = split_row(spec)
+    learner = learner or said or usual or ""
     method, _, changes = spec.partition(":")
-    below = LEARNERS[learner].label if learner in LEARNERS else learner
-    own = METHODS[method].label if method in METHODS else method
+    own, below = _method_name(method), learner_label(learner)
     name = below if own is None else own
     if own is not None and learner != usual:
         name += f" on {below}"
     return ", ".join([name, *filter(None, changes.split(",")), *filter(None, [other])])
+
+
+def learner_label(learner: str) -> str:
+    """The name of a learner for people; of one that is not in the table, its own."""
+    return LEARNERS[learner].label if learner in LEARNERS else learner
+
+
+def method_label(spec: str) -> str:
+    """The name of METHOD[:flag=value,…] for people, whatever the learner."""
+    method, _, changes = spec.partition(":")
+    return ", ".join([_method_name(method) or method, *filter(None, changes.split(","))])
+
+
+def _method_name(method: str) -> str | None:
+    """Of a method; None for the one that has the name of its learner."""
+    return METHODS[method].label if method in METHODS else method
 
 
 def agent_words(tested: str, steps: Sequence[int] = ()) -> str:

@@ -23,6 +23,7 @@ from experiments.domains.khazad_dum.view import khazad_dum_view
 from experiments.presets import PRESETS
 from experiments.spec.build import build
 from experiments.spec.errors import UserError
+from experiments.spec.words import split_row
 from experiments.study import references, sheets, tables
 from experiments.study import results as compact
 from experiments.study.intervals import over_seeds, paired, signed_rank
@@ -331,6 +332,13 @@ def test_sample_episodes_are_those_of_the_final_agent(single, monkeypatch):
         ("cvar-ml", "varibad", "CVaR-ML"),
         ("roml", "varibad", "RoML"),
         ("roml", "ppo", "RoML on PPO"),
+        ("ppo/roml", "ppo", "RoML on PPO"),
+        ("ppo/baseline", None, "PPO"),
+        ("rl2/roml:nu=0", None, "RoML on RL², nu=0"),
+        ("rl2/roml@khazad-dum-wide", None, "RoML on RL², khazad-dum-wide"),
+        ("roml", None, "RoML"),
+        ("dreamer/baseline", None, "dreamer"),
+        ("dreamer/dream", None, "dream on dreamer"),
         ("roml:nu=0,soft_update=0", "varibad", "RoML, nu=0, soft_update=0"),
         (
             "cvar-ml:policy.unselected=constant_advantage",
@@ -359,7 +367,8 @@ def results(means=MEANS, learner="varibad"):
         alpha = 0.05 if "alpha" in method else 0.01
         for seed, mean in values.items():
             own = {"method": method, "seed": seed}
-            heads.append({"env": "khazad-dum", "learner": learner, "alpha": alpha, **own})
+            head = {"env": "khazad-dum", "learner": split_row(method)[0] or learner}
+            heads.append({**head, "alpha": alpha, **own})
             whole.append({**own, "low": np.nan, "high": np.nan, "mean": mean, "cvar": 2 * mean})
             parts.append({**own, "low": 0.0, "high": 0.3, "mean": 0.5})
             tail = np.nan if seed == 1 else float(seed)
@@ -392,6 +401,73 @@ def test_summary_by_hand():
     names = ["published_cvar", "published_cvar_low", "published_cvar_high"]
     assert tuple(table.loc["roml", names]) == published.cvar
     assert np.isnan(table.loc["roml:alpha=0.05", "published_mean"])
+
+
+LEARNERS = {  # two methods below each of two learners, and one below a third
+    "baseline": {0: -0.5, 1: -0.25},
+    "roml": {0: -0.25, 1: -0.25},
+    "ppo/baseline": {0: -1.0, 1: -0.75},
+    "ppo/roml": {0: -0.5, 1: -0.75},
+    "rl2/roml:nu=0": {0: -0.125},
+}
+
+
+def test_gains_are_to_the_baseline_of_the_same_learner():
+    found = results(LEARNERS)
+    still = {"method": "still", "seed": 0, "low": np.nan, "high": np.nan, "mean": -1.0, "cvar": -1}
+    found = found._replace(tests=pd.concat([found.tests, pd.DataFrame([still])]))
+    table = tables.summarize(found).set_index("method")
+    gains = [np.nan, 0.125, np.nan, 0.25, np.nan, np.nan]  # by hand; RL² has no baseline
+    np.testing.assert_allclose(table["mean_gain"], gains)
+    np.testing.assert_allclose(table["cvar_gain"], 2 * np.array(gains))
+    assert table.loc["ppo/roml", "mean_gain_values"] == "0.5 0"
+    assert table["published_mean"].notna().tolist() == [True, True, *[False] * 4]
+    old = compact.Results(*(t.replace({"method": {"ppo/baseline": "baseline"}}) for t in found))
+    alone = old._replace(runs=old.runs[old.runs["learner"] == "ppo"].replace("ppo/roml", "roml"))
+    assert tables.baselines(alone) == {"ppo": "baseline"}  # of before there were several learners
+
+
+def test_pairs_are_within_a_learner_or_of_one_method():
+    pairs = tables.compare_pairs(results(LEARNERS)).set_index(["reference", "method"])
+    assert list(pairs.index) == [
+        ("baseline", "roml"), ("baseline", "ppo/baseline"), ("roml", "ppo/roml"),
+        ("ppo/baseline", "ppo/roml"),
+    ]  # fmt: skip
+    np.testing.assert_allclose(pairs["mean_gain"], [0.125, -0.5, -0.375, 0.25])
+
+
+def test_learners_by_methods(tmp_path):
+    text = sheets.write(tmp_path, results(LEARNERS), {"rl2/baseline": [0, 1], "roml": [2]})
+    parts = {part.splitlines()[0].strip("# "): part for part in text.split("\n\n## ")}
+    assert list(parts)[1:6] == [
+        "khazad-dum: mean return, learners by methods",
+        "khazad-dum: CVaR 0.01, learners by methods",
+        "khazad-dum: differences of VariBAD, seed by seed",
+        "khazad-dum: differences between learners, seed by seed",
+        "khazad-dum: differences of PPO, seed by seed",
+    ]  # fmt: skip
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in parts["khazad-dum: CVaR 0.01, learners by methods"].splitlines()
+        if line.startswith("|")
+    )
+    assert head == ["learner", "baseline", "RoML", "RoML, nu=0"]
+    assert [[cell.replace(MINUS, "-") for cell in row] for row in rows] == [
+        ["VariBAD", "-1.000, -0.500", "-0.500, -0.500", ""],
+        ["PPO", "-2.000, -1.500", "-1.000, -1.500", ""],
+        ["RL²", "", "", "-0.250"],
+    ]
+    first = parts["khazad-dum: test returns"]
+    assert f"mean {MINUS} baseline" in first and "to the baseline of the same learner" in first
+    assert "not in these tables: RL², seeds 0 1." in text and "tables: RoML, seed 2." in text
+    assert f"RoML on PPO {MINUS} PPO" in text and f"RoML on PPO {MINUS} RoML" in text
+    assert "learners by methods" not in sheets.write(tmp_path, results(), {})
+
+
+def test_unknown_words_have_tables_too(tmp_path):
+    means = {"dreamer/baseline": {0: -1.0}, "dreamer/dream": {0: -0.5}, "ppo/dream": {0: -0.5}}
+    text = sheets.write(tmp_path, results(means), {"dreamer/dream:x=1": [3]})
+    assert "dream on dreamer, x=1, seed 3" in text and "dream on PPO" in text
 
 
 def test_what_cannot_be_compared_stays_empty():
