@@ -2,9 +2,11 @@
 
 ``python -m experiments.compare khazad-dum --methods baseline cvar-ml roml --seeds 0..29``
 trains what is not finished yet and writes compact results and tables. A method may be a
-variant, ``cvar-ml:policy.unselected=constant_advantage``; any flag of ``experiments.train``,
-``--frames 1e6`` for instance, applies to all methods that have it. ``--alphas 0.01 0.1 1`` trains
-each method for each of these, side by side. The same command goes on after a stop.
+variant, ``cvar-ml:policy.unselected=constant_advantage``; ``--learners varibad ppo rl2`` puts each
+of these below each method, and a method may name its own, ``rl2/roml:nu=0``. Any flag of
+``experiments.train``, ``--frames 1e6`` for instance, applies to all rows that have it.
+``--alphas 0.01 0.1 1`` trains each method for each of these, side by side. The same command goes
+on after a stop.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ from experiments import cli
 from experiments.presets import PRESETS
 from experiments.spec import program
 from experiments.spec.errors import UserError
-from experiments.spec.words import check_alphas, check_seeds, one_of
+from experiments.spec.words import check_alphas, check_seeds, one_of, split_row
 from experiments.study import schedule
 from experiments.study.options import CompareOptions
 
 _NOT_HERE = {
     "--method": "name methods by --methods",
+    "--learner": "name learners by --learners, or before a method, as in ppo/roml",
     "--name": "the folder of a variant has the name of the variant",
     "--overwrite": "remove what is to be trained anew, or choose another --out",
     "--no-overwrite": "nothing is overwritten",
@@ -45,6 +48,9 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> tuple[CompareOptions, list[str]]:
     """CompareOptions of the comparison, and the flags that every training gets.
 
+    Returns:
+      The options, whose ``methods`` are the words of all rows, and flags with their values.
+
     Raises:
       UserError: something is not valid.
     """
@@ -65,12 +71,9 @@ def _parse(argv: Sequence[str]) -> tuple[CompareOptions, list[str]]:
         prog=program.command("compare"),
         description=__doc__ or "",
     )
-    preset = PRESETS[one_of("environment", options.env, PRESETS)]
-    learner = one_of("learner", options.learner or preset.default_learner, preset.learner_names())
-    options = dataclasses.replace(options, learner=learner)
-    if not options.methods or len(set(options.methods)) < len(options.methods):
-        told = " ".join(options.methods) or "none"
-        raise UserError(f"--methods are one or more different methods; got {told}")
+    one_of("environment", options.env, PRESETS)
+    rows = schedule.row_words(options.env, options.methods, options.learners)
+    options = dataclasses.replace(options, methods=rows)
     check_seeds(options.seeds)
     check_alphas(options.alphas)
     if options.at_once is not None and options.at_once < 1:
@@ -80,16 +83,28 @@ def _parse(argv: Sequence[str]) -> tuple[CompareOptions, list[str]]:
     for flag in cli.given_flags(rest):
         if reason := _NOT_HERE.get(flag):
             raise UserError(f"{flag} is no flag of a comparison: {reason}")
-    methods = [schedule.parse_spec(spec)[0] for spec in options.methods]
-    known = schedule.known_flags(options.env, learner)
-    of_some = schedule.known_flags(options.env, learner, methods)
+    _check_shared(options, rest, flags)
+    return options, rest
+
+
+def _check_shared(options: CompareOptions, rest: list[str], flags: list[str]) -> None:
+    """Raises a UserError for a flag of all rows that none of them has.
+
+    Args:
+      options: of the comparison, whose ``methods`` are the words of all rows.
+      rest: the flags of all rows, with their values.
+      flags: of the comparison itself.
+    """
+    heads = {word.partition(":")[0]: schedule.parse_spec(word)[0] for word in options.methods}
+    known = schedule.all_flags(options.env)
+    pairs = [(split_row(head)[0], method) for head, method in heads.items()]
+    of_some = schedule.flags_of(options.env, pairs)
     for flag in cli.given_flags(rest):
         near = difflib.get_close_matches(flag, flags, n=1, cutoff=0.75)
         if near and flag not in known:
             raise UserError(f"unknown flag {flag}, did you mean {near[0]}? --help lists all")
         if flag in known and flag not in of_some:
-            raise UserError(f"{flag} is a setting of none of {', '.join(dict.fromkeys(methods))}")
-    return options, rest
+            raise UserError(f"{flag} is a setting of none of {', '.join(heads)}")
 
 
 if __name__ == "__main__":

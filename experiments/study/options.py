@@ -20,10 +20,11 @@ class CompareOptions:
 
     Attributes:
       env: the environment.
-      methods: METHOD or METHOD:flag=value,…, with the flags of experiments.train.
+      methods: [LEARNER/]METHOD or [LEARNER/]METHOD:flag=value,…, with the flags of
+        experiments.train.
+      learners: each of them below each method that names none; none for the environment's usual.
       seeds: of each method, 0 1 2 or 0..9.
       alphas: sweep alpha: each method becomes one for each of these; none for the usual one.
-      learner: below all methods; None for the usual one of the environment.
       out: folder of all runs.
       results: folder of results and tables of all environments; None for OUT/results.
       at_once: most seeds that train side by side; None for as many as memory allows.
@@ -34,9 +35,9 @@ class CompareOptions:
 
     env: Annotated[str, tyro.conf.Positional] = DEFAULT_ENV
     methods: tuple[str, ...] = ("baseline", "cvar-ml", "roml")
+    learners: tuple[str, ...] = ()
     seeds: Seeds = tuple(range(10))
     alphas: tuple[float, ...] = ()
-    learner: str | None = None
     out: str = "runs"
     results: str | None = None
     at_once: int | None = None

@@ -10,7 +10,7 @@ from experiments.presets import PRESETS
 from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError
-from experiments.spec.words import seed_words
+from experiments.spec.words import seed_words, split_row
 from experiments.study import schedule
 from experiments.study.options import CompareOptions
 from experiments.training import runs
@@ -80,21 +80,24 @@ def _own_words(rest: list[str], known: set[str], own: set[str]) -> list[str]:
 
 
 def make_row(spec: str, options: CompareOptions, rest: list[str]) -> Row:
-    """The runs of a method, with all its settings checked.
+    """The runs of a row, with all its settings checked.
+
+    Args:
+      spec: the word of the row, without the usual learner.
+      options: of the comparison.
+      rest: flags that every training gets, if it has them.
 
     Raises:
-      UserError: a flag or a value of the method is not valid.
+      UserError: a flag or a value is not valid, or learner and method do not go together.
     """
-    assert options.learner is not None  # since the options were parsed
-    name, words = schedule.parse_spec(spec)
+    learner, (name, words) = split_row(spec)[0], schedule.parse_spec(spec)
     changes = spec.partition(":")[2]
-    folder = f"{name}-{options.learner},{changes}" if changes else None
-    argv = [options.env]
     usual = PRESETS[options.env].default_learner
-    argv += ["--learner", options.learner] if options.learner and options.learner != usual else []
-    known = schedule.known_flags(options.env, options.learner)
-    own = _own_words(rest, known, schedule.flags_for(options.env, options.learner, name))
-    argv += ["--method", name, *own, *words] + (["--name", folder] if folder else [])
+    folder = f"{name}-{learner or usual},{changes}" if changes else None
+    argv = [options.env] + (["--learner", learner] if learner else [])
+    known, own = schedule.all_flags(options.env), schedule.flags_of(options.env, [(learner, name)])
+    argv += ["--method", name, *_own_words(rest, known, own), *words]
+    argv += ["--name", folder] if folder else []
     argv += ["--out", options.out] if options.out != CompareOptions.out else []
     if options.checkpoint_minutes != CompareOptions.checkpoint_minutes:
         argv += ["--checkpoint-minutes", f"{options.checkpoint_minutes:g}"]
@@ -195,10 +198,11 @@ def plan_words(
                 rows.append((method.spec, told, start, f"{group.frames:,}"))
     rows.append(("all", "", "", f"{sum(group.frames for group in groups):,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    learners = dict.fromkeys(method.built.experiment.learner_name for method in methods)
     memory = "unknown" if free is None else f"{free / _GIB:.1f} GiB free"
     return "\n".join(
         [
-            f"{options.env} on {options.learner}, memory: {memory}",
+            f"{options.env} on {', '.join(learners)}, memory: {memory}",
             *(
                 f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}"
                 for a, b, c, d in rows

@@ -25,6 +25,7 @@ from tests.experiments.conftest import TINY
 NAMES = [*(f"{name}.csv" for name in compact.Results._fields), "pairs.csv"]
 NAMES += ["table.csv", "table.md", "table.tex"]
 SEEDS = ["--seeds", "1", "5"]
+METHODS = ("baseline", "roml")
 
 
 @pytest.fixture
@@ -45,7 +46,19 @@ def no_training(monkeypatch):
 WRONG = {
     "kazad-dum": ["kazad-dum", "did you mean khazad-dum", "khazad-dum-paper"],
     "khazad-dum extra": ["extra"],
-    "--learner varibat": ["varibat", "did you mean varibad", "ppo"],
+    "--learners varibat": ["varibat", "did you mean varibad", "ppo"],
+    "--learners maml": ["unknown learner 'maml'", "valid: varibad, ppo, rl2"],
+    "--learners ppo ppo": ["--learners", "different"],
+    "--learners ppo --methods rl2/roml": ["--learners", "each of --methods does"],
+    "--learner ppo": ["--learner is no flag", "--learners", "ppo/roml"],
+    "--methods maml/roml": ["unknown learner 'maml'", "valid: varibad, ppo, rl2"],
+    "--methods /roml": ["unknown learner ''", "valid: varibad"],
+    "--methods rl2/": ["unknown method ''", "valid: baseline"],
+    "--methods varibad/roml roml": ["name roml twice"],
+    "--methods roml ppo/roml --learners varibad ppo": ["name ppo/roml twice"],
+    "--methods ppo/roml:nuu=0": ["ppo/roml:nuu=0", "--nuu", "did you mean --nu"],
+    "--learners ppo --belief.latent-size 3": ["--belief.latent-size", "none of ppo/baseline"],
+    "--methods roml ppo/roml:frames=7": ["method ppo/roml:frames=7", "4096"],
     "--methods": ["--methods", "none"],
     "--methods roml roml": ["--methods", "different"],
     "--methods rml": ["rml", "did you mean roml", "cvar-ml", "oracle"],
@@ -94,6 +107,7 @@ def test_help_names_its_flags(capsys):
     ("spec", "method", "words"),
     [
         ("roml", "roml", ""),
+        ("rl2/roml:nu=0", "roml", "--nu 0"),
         ("roml:nu=0,soft_update=0", "roml", "--nu 0 --soft-update 0"),
         ("roml:strict=False", "roml", "--no-strict"),
         ("cvar-ml:policy.normalize_obs=False", "cvar-ml", "--policy.no-normalize-obs"),
@@ -103,6 +117,40 @@ def test_help_names_its_flags(capsys):
 )
 def test_a_method_in_one_word(spec, method, words):
     assert schedule.parse_spec(spec) == (method, words.split())
+
+
+@pytest.mark.parametrize(
+    ("methods", "learners", "rows"),
+    [
+        ("baseline roml", "", "baseline roml"),
+        ("baseline roml", "ppo", "ppo/baseline ppo/roml"),
+        ("baseline roml", "rl2 varibad", "rl2/baseline rl2/roml baseline roml"),
+        ("ppo/roml:nu=0 roml:nu=0", "", "roml:nu=0 ppo/roml:nu=0"),
+        ("varibad/roml rl2/roml", "", "roml rl2/roml"),
+        ("roml rl2/roml:nu=0", "ppo rl2", "ppo/roml rl2/roml rl2/roml:nu=0"),
+    ],
+)
+def test_learners_by_methods(methods, learners, rows):
+    found = schedule.row_words("khazad-dum", methods.split(), learners.split())
+    assert list(found) == rows.split()
+
+
+@pytest.mark.parametrize(
+    ("word", "learner", "method"),
+    [
+        ("roml", None, "roml"),
+        ("roml:nu=0,soft_update=0", None, "roml:nu=0,soft_update=0"),
+        ("rl2/roml:nu=0", "rl2", "roml:nu=0"),
+        ("rl2/roml@khazad-dum-wide", "rl2", "roml@khazad-dum-wide"),
+        ("/roml", "", "roml"),
+        ("roml:folder=a/b", None, "roml:folder=a/b"),
+    ],
+)
+def test_a_row_in_one_word(word, learner, method):
+    assert words_.split_row(word) == (learner, method)
+    if learner:
+        assert words_.join_row(learner, method, "varibad") == word
+        assert words_.join_row(learner, method, learner) == method
 
 
 # ------------------------------------------------------------------ what trains together
@@ -214,7 +262,7 @@ def test_a_finished_run_of_other_settings_is_refused(single, tmp_path, capsys, n
 
 
 def test_the_command_that_is_shown_is_the_one_that_runs(tmp_path, capsys, no_training):
-    arguments = ["--methods", "oracle", "naive", "--learner", "ppo", "--seeds", "3..5", "--frames"]
+    arguments = ["--methods", "oracle", "naive", "--learners", "ppo", "--seeds", "3..5", "--frames"]
     arguments += ["1e5", "--tensorboard", "--checkpoint-minutes", "3", "--out", str(tmp_path)]
     assert cli.run(compare.main, arguments) == 2  # nothing is finished afterwards
     out, err = capsys.readouterr()
@@ -226,6 +274,23 @@ def test_the_command_that_is_shown_is_the_one_that_runs(tmp_path, capsys, no_tra
     assert command.experiment.frames == 100_000 and command.options == cli.Options(
         (3, 4, 5), str(tmp_path), checkpoint_minutes=3.0, tensorboard=True
     )
+
+
+def test_shared_flags_are_for_the_rows_that_have_them(tmp_path, capsys):
+    arguments = ["khazad-dum", "--learners", "varibad", "ppo", "--methods", "baseline", "roml"]
+    arguments += ["rl2/roml:nu=0", "--belief.latent-size", "3", "--batch", "64", "--plan"]
+    assert cli.run(compare.main, [*arguments, "--seeds", "0", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("khazad-dum on varibad, ppo, rl2, memory")
+    shown = [shlex.split(line)[3:] for line in out.splitlines() if line.startswith("python")]
+    experiments = [cli.parse_train(words)[1].experiment for words in shown]
+    names = [(one.learner_name, one.method_name) for one in experiments]
+    product = [(learner, method) for learner in ("varibad", "ppo") for method in METHODS]
+    assert names == [*product, ("rl2", "roml")]
+    sizes = [one.learner.belief.latent_size for one in experiments[:2]]
+    assert sizes == [3, 3] and experiments[4].method.nu == 0
+    assert [one.method.batch for one in experiments if one.method_name == "roml"] == [64] * 3
+    assert cli.parse_train(shown[4])[1].options.name == "roml-rl2,nu=0"
 
 
 # ------------------------------------------------------------------ from end to end
@@ -291,6 +356,25 @@ def test_its_tables_follow_from_the_tests(compared):
     assert set(results.sampler["method"]) == {"roml"}
     assert set(results.episodes["seed"]) == {1}  # the first of each method
     assert list(results.validation["step"]) == [0, 6, 12, 17] * 4
+
+
+def test_learners_share_one_folder_of_results(compared, tmp_path):
+    out, _ = compared
+    root = tmp_path / "khazad-dum"
+    for method in METHODS:
+        shutil.copytree(out / "khazad-dum" / f"{method}-varibad", root / f"{method}-varibad")
+    words = ["khazad-dum", *TINY, "--methods", "baseline", "roml", "--seeds", "5"]
+    words += ["--out", str(tmp_path), "--at-once", "1"]
+    with jax.debug_key_reuse(False):
+        assert cli.run(compare.main, [*words, "--learners", "varibad", "ppo"]) == 0
+    results = compact.read(tmp_path / "results" / "khazad-dum")
+    rows = results.runs[["method", "learner"]].to_numpy().tolist()
+    assert rows == [
+        ["baseline", "varibad"], ["roml", "varibad"], ["ppo/baseline", "ppo"], ["ppo/roml", "ppo"],
+    ]  # fmt: skip
+    table = pd.read_csv(tmp_path / "results" / "khazad-dum" / "table.csv").set_index("method")
+    gain = table.loc["ppo/roml", "mean"] - table.loc["ppo/baseline", "mean"]
+    assert table.loc["ppo/roml", "mean_gain"] == pytest.approx(gain, abs=1e-5)
 
 
 @pytest.mark.parametrize("extra", [[], ["--collect"]])
