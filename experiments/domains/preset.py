@@ -16,11 +16,12 @@ from roml_jax.methods import METHODS
 
 
 class Published(NamedTuple):
-    """Published results of a method: means over seeds with their 95 % intervals, or NaN."""
+    """Published results of a row: means over seeds with their 95 % intervals, or NaN."""
 
     mean: tuple[float, float, float]  # mean return, low, high
     cvar: tuple[float, float, float]  # CVaR return, low, high
     course: tuple[tuple[float, float], ...] = ()  # mean, CVaR after 0, 1, … inner steps
+    note: str = ""  # what the values are of, where that does not go without saying
 
 
 def _nothing(env: Any) -> dict[str, str]:
@@ -37,7 +38,8 @@ class Preset(NamedTuple):
         defaults.
       methods: settings of the methods, by name, likewise; ``alpha`` is that of the experiment.
       view: ``env -> View``, how what a learner does in this environment is named and drawn.
-      published: results of the default learner to compare with, by method.
+      published: results to compare with, by row of a comparison, ``[LEARNER/]METHOD[:…]``; the
+        default learner goes without saying.
       about: ``env -> {name: words}``, what ``config.json`` says of the environment beside its
         settings.
       plan: ``env -> {name: words}``, rows of its own in the plan that the terminal shows.

@@ -12,7 +12,7 @@ from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.paradigms import paradigm_of
 from experiments.spec.words import one_of
-from experiments.study import adaptation, results, sheets
+from experiments.study import adaptation, results, sheets, tables
 from experiments.study.comparison import FIGURES as COMPARISON
 from experiments.study.figure_parts import (
     Comparison,
@@ -85,13 +85,12 @@ def compare(options: FigureOptions, found: results.Results) -> Comparison:
     learners = dict(zip(table["method"], table["learner"], strict=True))
     wanted = {one_of("method", spec, learners) for spec in options.methods or learners}
     preset, looks = PRESETS[options.env], style.looks(learners)
-    published = preset.published
     methods = [
         Series(
             spec,
             results.label(spec, learner, options.env),
             looks[spec],
-            published.get(spec) if learner == preset.default_learner else None,
+            tables.published_of(spec, learner, options.env),
         )
         for spec, learner in learners.items()
         if spec in wanted

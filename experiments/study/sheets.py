@@ -20,6 +20,7 @@ from experiments.study.tables import (
     learners_of,
     level_name,
     levels,
+    published_of,
     range_name,
     ranges,
     summarize,
@@ -27,8 +28,8 @@ from experiments.study.tables import (
 from experiments.training import runs
 from experiments.training.report import label, learner_label, method_label
 
-_SHOWN = "Mean over seeds (95 % interval by Student's t) ± standard error"
-_FEW = "of fewer than four seeds, their values"
+SHOWN = "Mean over seeds (95 % interval by Student's t) ± standard error"
+FEW_SHOWN = "of fewer than four seeds, their values"
 _MOST_PAIRS = 15  # that a table for people shows: those of six methods
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -38,6 +39,7 @@ _TEX = {
     **{char: f"${char}$" for char in "<>|"},
     "\N{MINUS SIGN}": "$-$",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{RIGHTWARDS ARROW}": r"$\to$",
 }
 
 
@@ -63,9 +65,18 @@ def write(folder: Path, results: Results, missing: dict[str, list[int]]) -> str:
     """
     summary, pairs = summarize(results), compare_pairs(results)
     sheets = word(summary, results, missing, pairs)
+    return write_sheets(folder, sheets, {"table.csv": summary, "pairs.csv": pairs})
+
+
+def write_sheets(folder: Path, sheets: list[Sheet], numbers: dict[str, pd.DataFrame]) -> str:
+    """Writes ``table.md``, ``table.tex``, and the raw numbers by the names of their files.
+
+    Returns:
+      The text of ``table.md``.
+    """
     text = "\n\n".join(map(markdown, sheets)) + "\n"
     tex = "% for \\input{table}; needs no package\n" + "\n\n".join(map(latex, sheets)) + "\n"
-    for name, table in {"table.csv": summary, "pairs.csv": pairs}.items():
+    for name, table in numbers.items():
         csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         runs.write_whole(folder / name, csv)
     for name, content in {"table.md": text, "table.tex": tex}.items():
@@ -94,16 +105,22 @@ def word(
         "published_mean": "published mean",
         "published_cvar": "published CVaR",
     }
-    notes = [f"{_SHOWN}, {tested_words(results.runs)}; {_FEW}."]
+    notes = [f"{SHOWN}, {tested_words(results.runs)}; {FEW_SHOWN}."]
     if summary["mean_gain"].notna().any():
         base = "the baseline of the same learner" if several else base
         notes.append(f"Differences to {base} are taken seed by seed, on the same test tasks.")
     without = summary.loc[summary["method"].isin(REFERENCES), "label"]
     if len(without):
         notes.append(f"Without learning: {', '.join(without)}.")
-    if summary["published_mean"].notna().any():
-        known = summary["published_mean_low"].notna().any()
-        notes.append(f"Published: mean over seeds{' (95 % interval)' * bool(known)}.")
+    if summary[["published_mean", "published_cvar"]].notna().any(axis=None):
+        sure = bool(summary["published_cvar_low"].notna().any())
+        notes.append(f"Published: mean over seeds{' (95 % interval)' * sure}.")
+        known = {row: published_of(row, learner, env) for row, learner in learners.items()}
+        notes += [
+            f"Published {label(row, learners[row], env)}: {value.note}."
+            for row, value in known.items()
+            if value and value.note
+        ]
     notes += [
         f"Not finished, and not in these tables: {label(method, learners.get(method), env)}, "
         f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}."
@@ -172,7 +189,7 @@ def escape(text: str) -> str:
 def _sheet(title: str, summary: pd.DataFrame, heads: dict[str, str], notes: list[str]) -> Sheet:
     """Columns that are empty for every method are left out."""
     shown = {name: head for name, head in heads.items() if summary[name].notna().any()}
-    columns = [_cells(summary, name) for name in shown]
+    columns = [cells_of(summary, name) for name in shown]
     rows = [
         [str(name), str(seeds), *cells]
         for name, seeds, *cells in zip(summary["label"], summary["seeds"], *columns, strict=True)
@@ -184,13 +201,13 @@ def _matrix(title: str, summary: pd.DataFrame, quantity: str, learners: dict[str
     """One quantity, learners as rows and methods as columns; empty where nothing was run."""
     shown = summary[summary["method"].isin(learners)]
     places = [(learners[row], split_row(row)[1]) for row in shown["method"]]
-    cells = dict(zip(places, _cells(shown, quantity), strict=True))
+    cells = dict(zip(places, cells_of(shown, quantity), strict=True))
     methods = list(dict.fromkeys(method for _, method in places))
     rows = [
         [learner_label(learner), *(cells.get((learner, method), "") for method in methods)]
         for learner in dict.fromkeys(learner for learner, _ in places)
     ]
-    return Sheet(title, ["learner", *map(method_label, methods)], rows, [f"{_SHOWN}; {_FEW}."])
+    return Sheet(title, ["learner", *map(method_label, methods)], rows, [f"{SHOWN}; {FEW_SHOWN}."])
 
 
 def _groups(pairs: pd.DataFrame, learners: dict[str, str]) -> dict[str, pd.DataFrame]:
@@ -214,9 +231,9 @@ def _pair_sheet(title: str, pairs: pd.DataFrame, learners: dict[str, str], env: 
     ]
     columns = [names, pairs["seeds"].map(str)]
     for name in ("mean", "cvar"):
-        columns += [_cells(pairs, f"{name}_gain"), pairs[f"{name}_p"].map(_p_value)]
+        columns += [cells_of(pairs, f"{name}_gain"), pairs[f"{name}_p"].map(_p_value)]
     notes = [
-        f"{_SHOWN}; {_FEW}; p of no difference by "
+        f"{SHOWN}; {FEW_SHOWN}; p of no difference by "
         "Wilcoxon's signed-rank test, two-sided, not corrected for the number of pairs."
     ]
     head = ["methods", "seeds", "mean return", "p", "CVaR", "p"]
@@ -229,11 +246,22 @@ def _p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def _cells(summary: pd.DataFrame, quantity: str) -> list[str]:
-    """``−0.253 (−0.261, −0.243) ± 0.005`` for every method; empty where nothing is known."""
+def digits_of(values: pd.Series) -> int:
+    """How many digits behind the point the largest of some numbers needs."""
+    size = values.abs().max()
+    return 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+
+
+def cells_of(summary: pd.DataFrame, quantity: str, digits: int | None = None) -> list[str]:
+    """``−0.253 (−0.261, −0.243) ± 0.005`` for every row; empty where nothing is known.
+
+    Args:
+      summary: with the ``columns`` of the quantity.
+      quantity: its name.
+      digits: behind the point; None for those that the largest number needs.
+    """
     table = summary[columns(quantity)]
-    size = table[quantity].abs().max()
-    digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+    digits = digits_of(table[quantity]) if digits is None else digits
     cells = []
     for mean, low, high, error, few in table.itertuples(index=False, name=None):
         text = f"{mean:z.{digits}f}" if np.isfinite(mean) else ""

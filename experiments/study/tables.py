@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.presets import PRESETS
+from experiments.presets import PRESETS, Published
 from experiments.spec.words import join_row, split_row
 from experiments.study import references
 from experiments.study.intervals import Interval, over_seeds, paired, signed_rank
@@ -45,7 +45,7 @@ def summarize(results: Results) -> pd.DataFrame:
     rows = []
     for own in _rows(results):
         method = own["method"]
-        scores = _scores(results, method)
+        scores = scores_of(results, method)
         if np.isnan(own["alpha"]):  # of a reference, among several
             scores = scores.assign(cvar=np.nan)
         row: dict[str, Any] = {
@@ -170,7 +170,7 @@ _PAIRS = ["method", "reference", "seeds"] + [
 ]
 
 
-def _scores(results: Results, method: str) -> pd.DataFrame:
+def scores_of(results: Results, method: str) -> pd.DataFrame:
     """Mean and CVaR over all test tasks, by seed."""
     tests = results.tests
     whole = tests[(tests["method"] == method) & tests["low"].isna()]
@@ -187,17 +187,23 @@ def _both(
     results: Results, method: str, reference: str, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """What two methods score on the seeds that both have, in the same order."""
-    own, base = _scores(results, method)[name], _scores(results, reference)[name]
+    own, base = scores_of(results, method)[name], scores_of(results, reference)[name]
     both = own.index.intersection(base.index)
     return own[both].to_numpy(), base[both].to_numpy()
+
+
+def published_of(row: str, learner: str, env: str) -> Published | None:
+    """What the paper's authors found for a row of the tables; None where that is not known."""
+    preset = PRESETS.get(env)
+    if preset is None:
+        return None
+    return preset.published.get(join_row(learner, split_row(row)[1], preset.default_learner))
 
 
 def _published(run: dict[str, Any]) -> dict[str, Interval]:
     """What the paper's authors found, where that is known."""
     preset = PRESETS.get(run["env"])
-    method = split_row(run["method"])[1]
-    row = join_row(run["learner"], method, preset.default_learner) if preset else method
-    value = preset.published.get(row) if preset else None
+    value = published_of(run["method"], run["learner"], run["env"])
     mean = Interval(*value.mean, np.nan) if value else _NOTHING
     tail = Interval(*value.cvar, np.nan) if value else _NOTHING
     if preset and run["alpha"] != preset.experiment.alpha:

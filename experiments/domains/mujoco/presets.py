@@ -8,7 +8,8 @@ from typing import Any
 from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.body_env import BodyEnv
 from experiments.domains.mujoco.view import about_body, body_view, physics_words
-from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset, Published
+from experiments.domains.paper import published
+from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset
 from experiments.spec.experiment import Experiment
 from roml_jax.learners import PolicyConfig, PPOConfig, RL2Config, VariBADConfig
 from roml_jax.learners.memory import RecurrentConfig
@@ -25,23 +26,6 @@ from roml_jax.methods import (
 _FRAMES_PER_TASK = 2 * 200  # of one training step: K episodes of H steps
 _WIDE_TASKS, _WIDE_STEPS = 1024, 600
 
-# Tables 1 and 2: mean and standard error over 30 seeds of the mean return and
-# of CVaR 0.05, for VariBAD, RoML on VariBAD, and CVaR-ML (which was run on HalfCheetah only).
-_Row = tuple[float, float, float, float]  # mean, its error, CVaR, its error
-_PUBLISHED: dict[str, tuple[_Row, ...]] = {
-    "half-cheetah-vel": ((-82, 2, -202, 6), (-95, 3, -184, 4), (-574, 22, -897, 23)),
-    "half-cheetah-mass": ((1558, 32, 1072, 16), (1581, 32, 1259, 19), (113, 8, 38, 6)),
-    "half-cheetah-body": ((1616, 28, 835, 30), (1582, 21, 935, 17), (193, 6, 76, 5)),
-    "half-cheetah-10d-a": ((1893, 6, 1126, 6), (1819, 8, 1227, 13), (263, 15, 120, 11)),
-    "half-cheetah-10d-b": ((1984, 67, 1536, 39), (1950, 20, 1697, 24), (250, 11, 141, 11)),
-    "half-cheetah-10d-c": ((1617, 12, 988, 13), (1616, 13, 999, 20), (192, 5, 81, 4)),
-    "humanoid-vel": ((880, 4, 801, 10), (883, 4, 833, 4)),
-    "humanoid-mass": ((1645, 22, 1283, 18), (1580, 17, 1378, 20)),
-    "humanoid-body": ((1678, 17, 1290, 19), (1618, 18, 1365, 21)),
-    "ant-goal": ((-229, 3, -500, 9), (-224, 3, -454, 8)),
-    "ant-mass": ((1473, 3, 1370, 6), (1475, 2, 1385, 3)),
-    "ant-body": ((1476, 1, 1365, 4), (1472, 1, 1368, 4)),
-}
 _FRAMES = {
     "half-cheetah-vel": 30_000_000,
     "half-cheetah-mass": 30_000_000,
@@ -61,7 +45,7 @@ _HARD = {"vel": (0.8,), "mass": (0.8,)}  # phi of the oracle: fast, and heavy
 
 def presets() -> dict[str, Preset]:
     """The twelve families by name, then their wide variants."""
-    usual = {name: _preset(name) for name in _PUBLISHED}
+    usual = {name: _preset(name) for name in _FRAMES}
     return usual | {f"{name}-wide": _wide(preset) for name, preset in usual.items()}
 
 
@@ -105,7 +89,7 @@ def _preset(name: str) -> Preset:
         learners,
         methods,
         body_view,
-        _published(name),
+        published(name),
         about=about_body,
         packages=("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),
         plan=lambda env: {"physics": physics_words(env)},
@@ -161,21 +145,6 @@ def _rl2(num_tasks: int, policy: PolicyConfig) -> RL2Config:
         ),
         memory=RecurrentConfig(hidden_size=128, latent_size=128),
     )
-
-
-def _published(name: str) -> dict[str, Published]:
-    """Means with 95 % intervals; the CVaR-ML of the tables is not Algorithm 1 to the letter."""
-    methods = ("baseline", "roml", "cvar-ml:policy.unselected=constant_advantage")
-    results = {}
-    for method, (mean, mean_error, tail, tail_error) in zip(
-        methods, _PUBLISHED[name], strict=False
-    ):
-        results[method] = Published(_interval(mean, mean_error), _interval(tail, tail_error))
-    return results
-
-
-def _interval(mean: float, error: float) -> tuple[float, float, float]:
-    return mean, mean - 1.96 * error, mean + 1.96 * error
 
 
 # ------------------------------------------------------------------ bodies

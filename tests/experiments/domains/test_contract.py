@@ -11,6 +11,7 @@ import pytest
 
 from experiments import style
 from experiments.presets import PRESETS
+from experiments.spec.words import split_row
 from roml_jax.methods import METHODS
 from roml_jax.types import Box, Discrete, Family, TaskData, TaskEnv, TimeStep
 
@@ -136,7 +137,9 @@ def test_presets_name_what_is_listed(name):
     preset = PRESETS[name]
     assert preset.learners.keys() <= set(preset.learner_names())
     assert preset.methods.keys() <= METHODS.keys()
-    assert {spec.partition(":")[0] for spec in preset.published} <= METHODS.keys()
+    usual = [row for row in preset.published if split_row(row)[0] is None]
+    assert {row.partition(":")[0] for row in usual} <= METHODS.keys()
+    assert not [row for row in preset.published if split_row(row)[0] == preset.default_learner]
     for learner in preset.learner_names():
         for method in METHODS:
             experiment = preset.choose(learner, method)

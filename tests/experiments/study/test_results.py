@@ -20,7 +20,7 @@ from envs.khazad_dum import KhazadDum
 from experiments import cli
 from experiments import references as reference_command
 from experiments.domains.khazad_dum.view import khazad_dum_view
-from experiments.presets import PRESETS
+from experiments.presets import PRESETS, Published
 from experiments.spec.build import build
 from experiments.spec.errors import UserError
 from experiments.spec.words import split_row
@@ -468,6 +468,23 @@ def test_unknown_words_have_tables_too(tmp_path):
     means = {"dreamer/baseline": {0: -1.0}, "dreamer/dream": {0: -0.5}, "ppo/dream": {0: -0.5}}
     text = sheets.write(tmp_path, results(means), {"dreamer/dream:x=1": [3]})
     assert "dream on dreamer, x=1, seed 3" in text and "dream on PPO" in text
+
+
+def test_published_values_are_of_a_row(monkeypatch, tmp_path):
+    value = Published((-0.5, -0.75, -0.25), (-1.0, -1.5, -0.5), note="read off a plot twice")
+    tail = Published((np.nan,) * 3, (-2.0, -2.5, -1.5))
+    known = {"ppo/roml": value, "dreamer/dream:x=1": tail, "rl2/roml": value}
+    preset = PRESETS["khazad-dum"]._replace(published=known)
+    monkeypatch.setitem(PRESETS, "khazad-dum", preset)
+    means = {"roml": {0: -1.0}, "ppo/roml": {0: -1.0}, "dreamer/dream:x=1": {0: -1.0}}
+    table = tables.summarize(results(means)).set_index("method")
+    np.testing.assert_array_equal(table["published_mean"], [np.nan, -0.5, np.nan])
+    np.testing.assert_array_equal(table["published_cvar"], [np.nan, -1.0, -2.0])
+    text = sheets.write(tmp_path, results(means), {})
+    assert text.count("Published RoML on PPO: read off a plot twice.") == 1
+    assert "Published: mean over seeds (95 % interval)." in text
+    alone = {"roml": {0: -1.0}}  # as results had it before there were several learners
+    assert tables.summarize(results(alone, "ppo"))["published_cvar"].tolist() == [-1.0]
 
 
 def test_what_cannot_be_compared_stays_empty():
