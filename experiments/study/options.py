@@ -57,7 +57,7 @@ class FigureOptions:
     """What to draw, and where to.
 
     Attributes:
-      env: the environment.
+      env: the environment, or a table of the paper.
       results: folder of compact results, with a folder for each environment.
       out: folder of figures, likewise.
       methods: those to draw, all if none is named; they keep their order and their colours.
