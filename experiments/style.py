@@ -68,6 +68,7 @@ class Look(NamedTuple):
 
 
 _DASHED, _DOTTED = (0, (4, 1.5)), (0, (1, 1))
+DASHES = ("-", _DASHED, _DOTTED, (0, (5, 1.5, 1, 1.5)))  # of learners
 _DASHDOTDOT = (0, (5, 1.5, 1, 1.5, 1, 1.5))
 _LEFT_COLORS = (VERMILION, SKY, GREY)  # for variants: no method has one of these
 _LEFT_SHAPES = (("P", _DOTTED), ("X", _DASHDOTDOT), ("p", _DASHED), ("*", "-"))

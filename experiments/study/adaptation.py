@@ -24,6 +24,7 @@ from experiments.study.figure_parts import (
     cvar_name,
     cvar_words,
     interval,
+    looks_of,
     seed_count,
     with_rows,
 )
@@ -60,7 +61,9 @@ def adaptation(results: Results, comparison: Comparison) -> Drawn:
         ax.set(xlabel="inner steps", ylabel=f"test loss, {name}")
         ax.set_xticks(sorted(table["steps"].astype(int).unique()))
     handles = axes[0, 0].get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=3)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 4), handlelength=3
+    )
     caption = f"Loss of the test after a number of inner steps, {seed_count(table, methods)}. "
     caption += f"{cvar_words(comparison)}, those of the highest loss. Means over seeds with "
     caption += f"{INTERVALS}."
@@ -97,7 +100,8 @@ def frontier(results: Results, comparison: Comparison) -> Drawn:
     methods = with_rows(table, comparison, "CVaR at several levels")
     figure, axes = style.new_figure(style.PAGE, 3.2)
     ax = axes[0, 0]
-    for name, look in style.looks(groups).items():
+    learners = {name: members[0].learner for name, members in groups.items()}
+    for name, look in looks_of(learners).items():
         points = []
         for method in sorted(groups[name], key=lambda m: float(alphas[m.spec])):
             own = table[table["method"] == method.spec]

@@ -22,6 +22,7 @@ from experiments.study.figure_parts import (
     Drawn,
     Series,
     band_words,
+    by_learner,
     course,
     cvar_name,
     cvar_words,
@@ -34,6 +35,7 @@ from experiments.study.figure_parts import (
 )
 from experiments.study.results import FINAL_AGENTS, Results
 from experiments.style import Look
+from experiments.training.report import learner_label, method_label
 
 _PALE = 0.3  # opacity of bars
 _SHORT = 14  # characters of a name that has room beside its line
@@ -43,7 +45,7 @@ _SHORT = 14  # characters of a name that has room beside its line
 
 
 def learning(results: Results, comparison: Comparison) -> Drawn:
-    """Validation mean and CVaR during training, one line per method.
+    """Validation mean and CVaR during training, one line per method, a row per learner.
 
     Lines are means over seeds; bands are 95 % confidence intervals by Student's t, which
     take the mean over seeds for normal.
@@ -54,31 +56,49 @@ def learning(results: Results, comparison: Comparison) -> Drawn:
     table = results.validation
     methods = with_rows(table, comparison, "validation")
     compared = methods if comparison.agents == FINAL_AGENTS else []  # where the curves end
-    beside = max(len(m.name) for m in methods) <= _SHORT
-    figure, axes = style.new_figure(style.PAGE, 2.1 if beside else 2.4, 1, 2)
-    names, gutter = ["mean return", cvar_name(comparison)], 0.0
-    for ax, column, name in zip(axes[0], ("mean", "cvar"), names, strict=True):
-        for i, method in enumerate(methods):
-            values = course(table[table["method"] == method.spec], column)
-            every = max(1, len(values) // 6)
-            first = i * every // len(methods)  # so that no marker hides another
-            line(ax, values, method.look, label=method.name, markevery=(first, every), ms=3.5)
-        ax.set_xlim(0, _round_up(table["frames"].max()))
-        style.millions(ax, comparison.frames)
-        ax.set(ylabel=f"validation {name}")
-        gutter = published_margin(ax, compared, column)
-    if beside:
-        ends = [course(table[table["method"] == m.spec], "cvar")["mean"].iloc[-1] for m in methods]
-        named = [(m.name, float(end), m.look) for m, end in zip(methods, ends, strict=True)]
-        style.name_lines(axes[0, 1], named, left=gutter)
-    else:
-        handles = axes[0, 0].get_legend_handles_labels()[0]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
+    rows = list(by_learner(methods).values())
+    names = {m.spec: m.name if len(rows) == 1 else method_label(m.plain) for m in methods}
+    beside = max(map(len, names.values())) <= _SHORT
+    height = (2.1 if beside else 2.4) * len(rows)
+    figure, axes = style.new_figure(style.PAGE, height, len(rows), 2, sharey="col")
+    for (left, right), own in zip(axes, rows, strict=True):
+        _draw_course(left, table, own, "mean")
+        _draw_course(right, table, own, "cvar")
+        left.set(ylabel="validation mean return")
+        right.set(ylabel=f"validation {cvar_name(comparison)}")
+        left.set_title(learner_label(own[0].learner) if len(rows) > 1 else "")
+        for ax in (left, right):
+            ax.set_xlim(0, _round_up(table["frames"].max()))
+            style.millions(ax, comparison.frames)
+    for ax in axes[:-1].ravel():
+        ax.set_xlabel("")
+    for (left, right), own in zip(axes, rows, strict=True):  # whose limits are final
+        shown = [method for method in own if method in compared]
+        published_margin(left, shown, "mean")
+        gutter = published_margin(right, shown, "cvar")
+        if beside:
+            ends = [course(table[table["method"] == m.spec], "cvar")["mean"].iloc[-1] for m in own]
+            named = [(names[m.spec], float(y), m.look) for m, y in zip(own, ends, strict=True)]
+            style.name_lines(right, named, left=gutter)
+    if not beside:
+        looks = {names[method.spec]: method.look for method in reversed(methods)}  # of the first
+        key = [Line2D([], [], ms=3.5, label=n, **look.line) for n, look in reversed(looks.items())]
+        figure.legend(handles=key, loc="outside lower center", ncols=2, handlelength=3)
     caption = f"Validation during training, {seed_count(table, methods)}; {comparison.returns}. "
     caption += f"{cvar_words(comparison)}. Lines: means over seeds{band_words(table, methods)}."
+    caption += " Rows: learners, named above." * (len(rows) > 1)
     if words := published_words(compared, "results of the final models"):
         caption += f"{words}, in the order of the methods."
     return Drawn(figure, caption)
+
+
+def _draw_course(ax: Axes, table: pd.DataFrame, methods: list[Series], column: str) -> None:
+    """The lines of some methods, with their bands."""
+    for i, method in enumerate(methods):
+        values = course(table[table["method"] == method.spec], column)
+        every = max(1, len(values) // 6)
+        first = i * every // len(methods)  # so that no marker hides another
+        line(ax, values, method.look, label=method.name, markevery=(first, every), ms=3.5)
 
 
 def sampler(results: Results, comparison: Comparison) -> Drawn:
@@ -227,7 +247,8 @@ def ranges(results: Results, comparison: Comparison) -> Drawn:
     names = []
     for i, method in enumerate(methods):
         part, look = table[table["method"] == method.spec], method.look
-        shift = 0.09 * (i - (len(methods) - 1) / 2)  # so that no interval hides another
+        step = min(0.09, 0.6 / len(methods))
+        shift = step * (i - (len(methods) - 1) / 2)  # so that no interval hides another
         by_range = [part.loc[part["low"] == low, "mean"].dropna() for low, _ in edges]
         x = np.flatnonzero([len(values) for values in by_range]) + shift
         found = [values.to_numpy(float) for values in by_range if len(values)]

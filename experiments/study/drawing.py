@@ -19,6 +19,7 @@ from experiments.study.figure_parts import (
     NotConcernedError,
     NothingToDrawError,
     Series,
+    looks_of,
 )
 from experiments.study.options import FigureOptions
 from experiments.study.references import REFERENCES
@@ -84,10 +85,11 @@ def compare(options: FigureOptions, found: results.Results) -> Comparison:
     table = found.runs.drop_duplicates("method")
     learners = dict(zip(table["method"], table["learner"], strict=True))
     wanted = {one_of("method", spec, learners) for spec in options.methods or learners}
-    preset, looks = PRESETS[options.env], style.looks(learners)
+    preset, looks = PRESETS[options.env], looks_of(learners)
     methods = [
         Series(
             spec,
+            learner,
             results.label(spec, learner, options.env),
             looks[spec],
             tables.published_of(spec, learner, options.env),

@@ -14,6 +14,7 @@ from scipy import stats
 from experiments import style
 from experiments.presets import Published
 from experiments.spec.view import Map
+from experiments.spec.words import split_row
 from experiments.study.intervals import FEW, over_seeds
 from experiments.style import Look
 
@@ -34,12 +35,18 @@ class NotConcernedError(NothingToDrawError):
 
 
 class Series(NamedTuple):
-    """A method of a comparison, as figures draw it."""
+    """A row of a comparison, as figures draw it."""
 
     spec: str  # as in the tables
+    learner: str  # its name
     name: str  # for people
     look: Look
     published: Published | None
+
+    @property
+    def plain(self) -> str:
+        """Its word without the learner."""
+        return split_row(self.spec)[1]
 
 
 class Comparison(NamedTuple):
@@ -65,6 +72,26 @@ class Drawn(NamedTuple):
     caption: str
 
 
+def looks_of(learners: Mapping[str, str]) -> dict[str, Look]:
+    """How to draw rows: by their methods, and with dashes of the learner where there are several.
+
+    Args:
+      learners: of all rows of a comparison in order, also those that are not drawn.
+
+    Returns:
+      A look for each, with the colour and the marker of its method.
+    """
+    methods = {row: split_row(row)[1] for row in learners}
+    looks, order = style.looks(methods.values()), list(dict.fromkeys(learners.values()))
+    if len(order) == 1:
+        return {row: looks[method] for row, method in methods.items()}
+    dashes = [style.DASHES[i % len(style.DASHES)] for i in range(len(order))]
+    return {
+        row: looks[methods[row]]._replace(dash=dashes[order.index(learner)])
+        for row, learner in learners.items()
+    }
+
+
 # ------------------------------------------------------------------ tables
 
 
@@ -79,6 +106,14 @@ def with_rows(table: pd.DataFrame, comparison: Comparison, what: str) -> list[Se
     if not methods:
         raise NothingToDrawError(f"no method here has a {what}")
     return methods
+
+
+def by_learner(methods: list[Series]) -> dict[str, list[Series]]:
+    """The rows of each learner, in order."""
+    groups: dict[str, list[Series]] = {}
+    for method in methods:
+        groups.setdefault(method.learner, []).append(method)
+    return groups
 
 
 def published_words(methods: list[Series], what: str = "results") -> str:

@@ -115,9 +115,10 @@ def learner_label(learner: str) -> str:
 
 
 def method_label(spec: str) -> str:
-    """The name of METHOD[:flag=value,…] for people, whatever the learner."""
+    """The name of METHOD[:flag=value,…][@ENV] for people, whatever the learner."""
+    spec, _, other = spec.partition("@")
     method, _, changes = spec.partition(":")
-    return ", ".join([_method_name(method) or method, *filter(None, changes.split(","))])
+    return ", ".join([_method_name(method) or method, *filter(None, [*changes.split(","), other])])
 
 
 def _method_name(method: str) -> str | None:

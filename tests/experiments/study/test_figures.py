@@ -12,6 +12,7 @@ from scipy import stats
 
 from experiments import cli, figures, style
 from experiments.presets import PRESETS
+from experiments.spec.words import join_row, split_row
 from experiments.study import comparison as comparison_figures
 from experiments.study import drawing, figure_parts, intervals
 from experiments.study import results as compact
@@ -22,6 +23,9 @@ VARIANT = "cvar-ml:policy.unselected=constant_advantage"
 METHODS = ["baseline", "roml", VARIANT]
 NAMES = {"baseline": "VariBAD", "roml": "RoML"}
 NAMES[VARIANT] = "CVaR-ML, policy.unselected=constant_advantage"
+LEARNERS = ["varibad", "ppo", "rl2"]
+PRODUCT = [join_row(learner, m, "varibad") for learner in LEARNERS for m in METHODS]
+PLAIN = [row for row in PRODUCT if VARIANT not in row]
 SEEDS = 4
 FRAMES = np.array([0, 1_000_000, 2_000_000])
 EDGES = [0.0, 0.05, 0.46, np.inf]
@@ -36,7 +40,9 @@ OUTCOMES = ("short_done", "short_fall", "long_done", "long_fall", "stay")
 
 def mean_of(method, seed):
     """The mean return of a method and a seed: spread unevenly, so that a mean is no median."""
-    return -0.2 - 0.1 * METHODS.index(method) - 0.01 * seed**2
+    learner, plain = split_row(method)
+    own = -0.05 * (LEARNERS.index(learner) if learner else 0)
+    return own - 0.2 - 0.1 * METHODS.index(plain) - 0.01 * seed**2
 
 
 def cvar_of(method, seed):
@@ -45,7 +51,7 @@ def cvar_of(method, seed):
 
 def rows_of(method, seed):
     """The rows of the test of one seed, the first of them over all tasks."""
-    shares = dict(zip(OUTCOMES, SHARES[method], strict=True))
+    shares = dict(zip(OUTCOMES, SHARES[split_row(method)[1]], strict=True))
     row = {"method": method, "seed": seed, **shares}
     values = {"mean": mean_of(method, seed), "cvar": cvar_of(method, seed)}
     yield row | values | {"low": np.nan, "high": np.nan, "tasks": sum(TASKS)}
@@ -64,7 +70,7 @@ def episode_of(method, task, index, episode):
 
 def make_results(methods=METHODS, seeds=SEEDS, moving=("roml",)):
     pairs = list(itertools.product(methods, range(seeds)))
-    run = {"env": "khazad-dum", "learner": "varibad", "alpha": 0.01}
+    run = {"env": "khazad-dum", "alpha": 0.01}
     validation = [
         {"method": m, "seed": s, "step": i, "frames": f, "mean": mean_of(m, s) * (3 - i)}
         | {"cvar": cvar_of(m, s) * (3 - i)}
@@ -85,7 +91,12 @@ def make_results(methods=METHODS, seeds=SEEDS, moving=("roml",)):
         for row in episode_of(m, task, i, k)
     ]
     return compact.Results(
-        pd.DataFrame([run | {"method": m, "seed": s} for m, s in pairs]),
+        pd.DataFrame(
+            [
+                run | {"method": m, "learner": split_row(m)[0] or "varibad", "seed": s}
+                for m, s in pairs
+            ]
+        ),
         pd.DataFrame([row for m, s in pairs for row in rows_of(m, s)]),
         pd.DataFrame(validation),
         pd.DataFrame(sampler, columns=columns),
@@ -279,7 +290,7 @@ def test_bands_of_few_seeds_reach_from_the_lowest_to_the_highest():
 )
 def test_captions_say_what_bands_are(counts, words):
     rows = [(spec, s) for spec, n in zip("ab", counts, strict=True) for s in range(n)]
-    methods = [figure_parts.Series(spec, spec, None, None) for spec in "ab"]
+    methods = [figure_parts.Series(spec, "varibad", spec, None, None) for spec in "ab"]
     said = figure_parts.band_words(pd.DataFrame(rows, columns=["method", "seed"]), methods)
     assert said.endswith(words) and bool(said) == bool(words)
 
@@ -320,6 +331,52 @@ def test_a_learner_without_published_values():
         assert not [line for line in figure.axes[0].lines if line.get_marker() == "D"]
         assert "published" not in [text.get_text() for text in figure.findobj(Text)]
     assert "PPO" in [label.get_text() for label in figure.legends[0].get_texts()]
+
+
+# ------------------------------------------------------------------ learners
+
+
+def test_colours_are_of_methods_and_dashes_of_learners():
+    comparison = drawing.compare(FigureOptions("khazad-dum"), make_results(PRODUCT))
+    looks = {m.spec: m.look for m in comparison.methods}
+    assert len({str(look) for look in looks.values()}) == len(PRODUCT)
+    for row, look in looks.items():
+        learner, plain = split_row(row)
+        assert (look.color, look.marker) == (looks[plain].color, looks[plain].marker)
+        assert look.dash == looks[join_row(learner or "varibad", "roml", "varibad")].dash
+    alone = drawing.compare(
+        FigureOptions("khazad-dum", methods=("rl2/roml",)), make_results(PRODUCT)
+    )
+    assert alone.methods[0].look == looks["rl2/roml"]
+    one = drawing.compare(FigureOptions("khazad-dum"), make_results(PRODUCT[3:6]))
+    assert [m.look for m in one.methods] == list(style.looks(METHODS).values())  # as ever
+
+
+def test_learning_curves_have_a_row_for_each_learner():
+    figure = draw("learning", make_results(PLAIN))
+    left, right = figure.axes[::2], figure.axes[1::2]
+    assert [ax.get_title(loc="left") for ax in left] == ["VariBAD", "PPO", "RL²"]
+    assert len({ax.get_ylim() for ax in right}) == 1  # so that learners can be compared
+    for ax, learner in zip(left, LEARNERS, strict=True):
+        rows = [join_row(learner, method, "varibad") for method in ("baseline", "roml")]
+        drawn = [line for line in ax.lines if len(line.get_xdata()) == len(FRAMES)]
+        for one, row in zip(drawn, rows, strict=True):
+            means = np.mean([mean_of(row, seed) for seed in range(SEEDS)]) * np.array([3, 2, 1])
+            np.testing.assert_allclose(one.get_ydata(), means)
+    for ax in right:
+        assert {"baseline", "RoML"} <= {text.get_text() for text in ax.texts}
+    shown = ["published" in [text.get_text() for text in ax.texts] for ax in right]
+    assert shown == [True, False, False]
+
+
+@pytest.mark.parametrize("name", comparison_figures.FIGURES)
+def test_figures_of_unknown_words(name):
+    rows = ["roml", "dreamer/dream", "dreamer/baseline"]
+    results = make_results(["roml", "ppo/roml", "ppo/baseline"], moving=("roml", "ppo/roml"))
+    named = dict(zip(["ppo/roml", "ppo/baseline"], rows[1:], strict=True))
+    results = compact.Results(*(t.replace({"method": named}) for t in results))
+    results = results._replace(runs=results.runs.replace({"learner": {"ppo": "dreamer"}}))
+    draw(name, results).draw_without_rendering()
 
 
 def test_sampler_course():
@@ -421,9 +478,11 @@ def shown_texts(figure):
 
 
 @pytest.mark.parametrize("name", comparison_figures.FIGURES)
-@pytest.mark.parametrize("methods", [(), ("baseline", "roml")])
-def test_no_text_is_clipped_or_overlaps(name, methods):
-    figure = draw(name, methods=methods)
+@pytest.mark.parametrize(
+    "rows, methods", [(METHODS, ()), (METHODS, ("baseline", "roml")), (PLAIN, ()), (PRODUCT, ())]
+)
+def test_no_text_is_clipped_or_overlaps(name, rows, methods):
+    figure = draw(name, make_results(rows, moving=[m for m in rows if "roml" in m]), methods)
     figure.draw_without_rendering()
     boxes = {text: text.get_window_extent() for text in shown_texts(figure)}
     width, height = figure.bbox.size
