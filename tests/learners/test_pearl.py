@@ -208,6 +208,7 @@ def test_a_task_of_weight_zero_leaves_no_trace():
     broken = data._replace(reward=data.reward.at[2, 1].set(jnp.nan))
     got, metrics = learner.update(jax.random.key(1), state, broken, weights)
     assert same(want.learned, got.learned) and got.replay.counts[1, 0] == 0
+    broken = data._replace(reward=jnp.full_like(data.reward, jnp.nan))
     got, metrics = learner.update(jax.random.key(1), state, broken, ONES)
     assert not np.isfinite(metrics["critic_loss"])
     # Nothing at all leaves the parameters where they were.
