@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from experiments.spec.experiment import Experiment
 from experiments.spec.learners import LEARNERS, learners_for
@@ -13,6 +13,8 @@ from experiments.spec.view import View
 from roml_jax.learners import PolicyConfig
 from roml_jax.learners.memory import BeliefConfig
 from roml_jax.methods import METHODS
+
+Refine: TypeAlias = Callable[[Experiment], Experiment]
 
 
 class Published(NamedTuple):
@@ -44,6 +46,9 @@ class Preset(NamedTuple):
         settings.
       plan: ``env -> {name: words}``, rows of its own in the plan that the terminal shows.
       packages: those that the environment's numbers depend on, whose versions are noted.
+      refine: what else goes with a learner, or with a method on it, by ``LEARNER`` or
+        ``LEARNER/METHOD``: functions of the whole experiment, where published rows of one
+        environment differ in more than the two.
     """
 
     summary: str
@@ -55,6 +60,7 @@ class Preset(NamedTuple):
     about: Callable[[Any], dict[str, str]] = _nothing
     plan: Callable[[Any], dict[str, str]] = _nothing
     packages: tuple[str, ...] = ()
+    refine: Mapping[str, Refine] = MappingProxyType({})
 
     @property
     def default_learner(self) -> str:
@@ -74,13 +80,16 @@ class Preset(NamedTuple):
         """The experiment with a learner and a method by their names; None for the usual one."""
         learner, method = learner or self.default_learner, method or self.default_method
         settings = self.methods.get(method) or METHODS[method].config(alpha=self.experiment.alpha)
-        return dataclasses.replace(
+        experiment = dataclasses.replace(
             self.experiment,
             learner=self.learners.get(learner) or LEARNERS[learner].config(),
             learner_name=learner,
             method=settings,
             method_name=method,
         )
+        for key in (learner, f"{learner}/{method}"):
+            experiment = self.refine[key](experiment) if key in self.refine else experiment
+        return experiment
 
     def view_of(self, env: Any) -> View | None:
         """The view of an environment with this preset's kind of settings."""

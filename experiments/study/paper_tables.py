@@ -23,6 +23,7 @@ from experiments.study.intervals import Interval, over_seeds
 from experiments.study.sheets import FEW_SHOWN, SHOWN, Sheet, cells_of, digits_of, write_sheets
 from experiments.study.tables import columns, scores_of
 from experiments.training.report import agent_words
+from roml_jax.methods import METHODS
 
 _NOTHING = Interval(np.nan, np.nan, np.nan, np.nan)
 _FRAMES = "frames"  # the setting that rows of one cell may differ in
@@ -154,9 +155,18 @@ def summarize(table: PaperTable, stored: list[Stored], root: Path) -> pd.DataFra
                 own = {"block": block, "preset": preset, "row": row, "name": NAMES[row]}
                 theirs = _columns("published", Interval(mean, np.nan, np.nan, error))
                 ours = _ours(best.get((preset, row)), table.quantity, root)
-                frames = {"preset_frames": PRESETS[preset].experiment.frames}
+                frames = {"preset_frames": _preset_frames(preset, row)}
                 rows.append(own | theirs | ours | frames)
     return pd.DataFrame(rows)
+
+
+def _preset_frames(preset: str, row: str) -> float:
+    """The frames that a row's training asks for; NaN for one of a name that is not there."""
+    learner, method = split_row(row)
+    name, known = method.partition(":")[0], PRESETS[preset]
+    if name not in METHODS or learner not in (None, *known.learner_names()):
+        return np.nan
+    return known.choose(learner, name).frames
 
 
 def _ours(one: Stored | None, quantity: str, root: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class PEARLConfig:
       warmup_frames: frames before the first gradient step.
       gradient_steps: of a training step.
       meta_batch: slots of a gradient step, with replacement.
-      batch: transitions of each, for actor and critics.
+      batch_size: transitions of each, for actor and critics.
       context_batch: transitions of each, for the latent.
       latent_size: L.
       encoder_layers: sizes of the context encoder's hidden layers.
@@ -74,7 +74,7 @@ class PEARLConfig:
       sac: settings of the soft actor-critic.
     """
 
-    num_tasks: int = 5
+    num_tasks: int = 4
     collect_episodes: int | None = None
     prior_episodes: int = 1
     slots: int = 100
@@ -83,7 +83,7 @@ class PEARLConfig:
     warmup_frames: int = 0
     gradient_steps: int = 2000
     meta_batch: int = 16
-    batch: int = 256
+    batch_size: int = 256
     context_batch: int = 100
     latent_size: int = 5
     encoder_layers: tuple[int, ...] = (200, 200, 200)
@@ -97,7 +97,7 @@ class PEARLConfig:
         """Checks what can be checked without an environment."""
         check_choice("replay", self.replay, REPLAYS)
         check_at_least(self, 1, "num_tasks", "collect_episodes", "prior_episodes")
-        check_at_least(self, 1, "replay_depth", "gradient_steps", "meta_batch", "batch")
+        check_at_least(self, 1, "replay_depth", "gradient_steps", "meta_batch", "batch_size")
         check_at_least(self, 1, "context_batch", "latent_size", "encoder_layers")
         check_at_least(self, self.num_tasks, "slots")
         check_at_least(self, 0, "warmup_frames", "kl_weight")
@@ -312,7 +312,7 @@ def _store(
 def _make_learn(env: TaskEnv, config: PEARLConfig, actor: SAC, encoder: ContextEncoder) -> Any:
     """One gradient step: ``(key, learned, replay) -> (learned, metrics)``."""
     optimizer = optax.adam(config.encoder_learning_rate)
-    m, n = config.meta_batch, config.batch
+    m, n = config.meta_batch, config.batch_size
 
     def learn(key: PRNGKey, old: Learned, replay: Replay) -> tuple[Learned, Metrics]:
         slot_key, context_key, batch_key, latent_key, next_key, key = jax.random.split(key, 6)

@@ -47,7 +47,7 @@ SMALL = {
         "slots": 8,
         "gradient_steps": 2,
         "meta_batch": 2,
-        "batch": 3,
+        "batch_size": 3,
         "context_batch": 2,
         "latent_size": 2,
         "encoder_layers": (3,),

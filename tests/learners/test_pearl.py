@@ -24,11 +24,11 @@ SAC = SACConfig(
     temperature=0.1,
 )  # fmt: skip
 LEARNS = PEARLConfig(
-    num_tasks=16, slots=256, gradient_steps=20, meta_batch=8, batch=16, context_batch=8,
+    num_tasks=16, slots=256, gradient_steps=20, meta_batch=8, batch_size=16, context_batch=8,
     latent_size=2, encoder_layers=(16,), encoder_learning_rate=3e-3, kl_weight=0.01, sac=SAC,
 )  # fmt: skip
 TINY = PEARLConfig(
-    num_tasks=4, slots=8, gradient_steps=2, meta_batch=3, batch=4, context_batch=2,
+    num_tasks=4, slots=8, gradient_steps=2, meta_batch=3, batch_size=4, context_batch=2,
     latent_size=2, encoder_layers=(3,), sac=SACConfig(layers=(4,)),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from envs.mujoco import Ant, HalfCheetah, Humanoid
 from envs.mujoco.body_env import BodyEnv
+from experiments.domains.mujoco.others import PEARL, REFINE
 from experiments.domains.mujoco.view import about_body, body_view, physics_words
 from experiments.domains.paper import published
 from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset
@@ -81,6 +82,7 @@ def _preset(name: str) -> Preset:
         "varibad": varibad,
         "ppo": PPOConfig(num_tasks=varibad.num_tasks, policy=varibad.policy),
         "rl2": _rl2(varibad.num_tasks, varibad.policy),
+        "pearl": PEARL,
     }
     summary = f"MuJoCo: {', '.join(env.family.names) if not ten else 'ten factors'}"
     return Preset(
@@ -93,6 +95,7 @@ def _preset(name: str) -> Preset:
         about=about_body,
         packages=("mujoco", "mujoco-mjx", "warp-lang", "gymnasium"),
         plan=lambda env: {"physics": physics_words(env)},
+        refine=REFINE if body == "half-cheetah" else {},
     )
 
 
@@ -132,6 +135,7 @@ def _wide(preset: Preset) -> Preset:
         learners=learners,
         methods=preset.methods | every_step,
         published={},
+        refine={},
     )
 
 
