@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .khazad_dum import KhazadDum
 from .mujoco import Ant, HalfCheetah, Humanoid
+from .point import Point
 from .sine import Sine
 
-__all__ = ["Ant", "HalfCheetah", "Humanoid", "KhazadDum", "Sine"]
+__all__ = ["Ant", "HalfCheetah", "Humanoid", "KhazadDum", "Point", "Sine"]

@@ -441,12 +441,14 @@ def test_making_families_starts_no_device():
     code = """
 import sys, envs
 from jax._src import xla_bridge
-for env in (envs.KhazadDum(), envs.Sine(), envs.HalfCheetah(), envs.Ant(), envs.Humanoid("mujoco")):
+points = envs.Point(), envs.Point(goals="half-circle")
+bodies = envs.HalfCheetah(), envs.Ant(), envs.Humanoid("mujoco")
+for env in (envs.KhazadDum(), envs.Sine(), *points, *bodies):
     env.family
 assert not xla_bridge._backends, xla_bridge._backends
 assert not {"mujoco", "warp"} & {name.split(".")[0] for name in sys.modules}
 """
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_factories_work_inside_a_traced_function():
