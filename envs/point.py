@@ -79,7 +79,7 @@ class Point:
     def family(self) -> Family:
         """Goals in the disk, or their angles in ``[0, π]``; uniform, and tilted."""
         if self.goals == "disk":
-            return families.disk(self.radius)
+            return families.disk(self.radius, eps=0.02)
         return families.beta(0.0, math.pi, name="angle")
 
     @property

@@ -18,7 +18,7 @@ from roml_jax.types import Box, Discrete, Family, TaskData, TaskEnv, TimeStep
 # Presets of the same environment share it; one of each body is stepped, the others only traced.
 ENVS = {preset.experiment.env: name for name, preset in reversed(PRESETS.items())}
 NAMES = sorted(ENVS.values(), key=list(PRESETS).index)
-STEPPED = {"khazad-dum", "half-cheetah-mass"}
+STEPPED = {"khazad-dum", "half-cheetah-mass", "point", "point-sparse"}
 
 
 def describe(tree):
@@ -108,6 +108,7 @@ def test_views_speak_of_the_environment_at_hand(name):
 CHANGED = {
     "khazad-dum": {"rain_mean": 0.02},
     "sine": {"amplitude": (0.5, 1.0)},
+    "point": {"radius": 3.0},
     "half-cheetah-vel": {"max_velocity": 3.0},
     "humanoid-vel": {"max_velocity": 1.0},
     "ant-goal": {"radius": 1.0},

@@ -1,0 +1,1 @@
+"""The point that seeks a hidden goal."""
