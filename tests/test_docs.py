@@ -158,6 +158,10 @@ def learners(page):
     total, count = page.running_mean().init_carry(2)
     seen = page.running_mean().read((), (total - 3.0, count + 2.0))
     np.testing.assert_allclose(seen[0], [-1.5, np.log(3)], rtol=1e-6)
+    assert page.left.shape == (2, 1000) and (page.left >= 0).all()
+    told = re.search(r"# (-\S+), (-\S+)\n", (ROOT / "docs/learners.md").read_text(encoding="utf-8"))
+    got = page.best.mean(), page.played.returns.mean()
+    np.testing.assert_allclose(got, [float(number) for number in told.groups()], atol=0.005)
 
 
 RESULTS = {
