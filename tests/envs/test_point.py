@@ -13,6 +13,12 @@ import pytest
 
 from envs import Point
 from envs.point import GOALS, PointState
+from roml_jax import methods
+from roml_jax.evaluate import evaluate
+from roml_jax.learners import PolicyConfig, RL2Config, rl2
+from roml_jax.learners.memory import RecurrentConfig
+from roml_jax.references import still_agent
+from roml_jax.train import make_train
 
 DISK, ARC = Point(), Point(goals="half-circle")
 ENVS = pytest.mark.parametrize("env", [DISK, ARC], ids=GOALS)
@@ -57,20 +63,19 @@ def play(env, task, actions):
 @ENVS
 def test_rules(env):
     env = dataclasses.replace(env, radius=1.5, step_size=0.3, goal_radius=0.5, horizon=12)
-    rng = np.random.default_rng(0)
-    for task in tasks_of(env, 20):
-        goal = goal_of(env, np.asarray(task))
-        drift = goal / np.abs(goal).max()  # so that some episodes end at the goal
-        actions = (rng.normal(0, 1.5, (12, 2)) + drift).astype(np.float32)
-        out = play(env, task, jnp.asarray(actions))
-        xy = np.cumsum(0.3 * np.clip(actions, -1, 1), axis=0)
-        distance = np.linalg.norm(xy - goal, axis=1)
-        assert abs(distance - 0.5).min() > 1e-5  # no step is on the edge
-        np.testing.assert_allclose(out.obs, xy, atol=1e-5)
-        np.testing.assert_allclose(out.reward, reward_of(env, distance), atol=1e-5)
-        np.testing.assert_allclose(out.info["distance"], distance, atol=1e-5)
-        np.testing.assert_array_equal(out.info["reached"], distance <= 0.5)
-        assert not out.terminated.any()
+    tasks, rng = tasks_of(env, 20), np.random.default_rng(0)
+    goals = np.stack([goal_of(env, task) for task in np.asarray(tasks)])
+    drift = goals / np.abs(goals).max(axis=1, keepdims=True)  # some episodes end at the goal
+    actions = (rng.normal(0, 1.5, (20, 12, 2)) + drift[:, None]).astype(np.float32)
+    out = jax.vmap(lambda task, plan: play(env, task, plan))(tasks, jnp.asarray(actions))
+    xy = np.cumsum(0.3 * np.clip(actions, -1, 1), axis=1)
+    distance = np.linalg.norm(xy - goals[:, None], axis=2)
+    assert abs(distance - 0.5).min() > 1e-5  # no step is on the edge
+    np.testing.assert_allclose(out.obs, xy, atol=1e-5)
+    np.testing.assert_allclose(out.reward, reward_of(env, distance), atol=1e-5)
+    np.testing.assert_allclose(out.info["distance"], distance, atol=1e-5)
+    np.testing.assert_array_equal(out.info["reached"], distance <= 0.5)
+    assert out.info["reached"].any() and not out.terminated.any()
 
 
 @ENVS
@@ -212,3 +217,40 @@ def test_wrong_goals():
     # Unchecked code reaches these; under the tests' type checker the annotation may speak first.
     with pytest.raises(Exception, match="goals"):
         Point(goals="square")
+
+
+# --- a learner -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_learner_closes_most_of_the_gap():
+    """By its second episode it has found out where the goal is, and goes there."""
+    env = Point(radius=0.8, step_size=0.3, horizon=5)
+    policy = PolicyConfig(
+        layers=(32,),
+        obs_embedding=None,
+        latent_embedding=None,
+        init_std=0.5,
+        normalize_latent=False,
+        discount=0.9,
+        entropy_coef=0.0,
+        learning_rate=3e-3,
+        epochs=4,
+        minibatches=8,
+        clip=0.2,
+    )
+    memory = RecurrentConfig(hidden_size=32, latent_size=16)
+    learner = rl2(env, RL2Config(64, policy=policy, memory=memory))
+    init, step = make_train(learner, methods.baseline(env.family))
+
+    @jax.jit
+    def train(key):
+        return jax.lax.scan(lambda state, _: step(state), init(key), None, length=200)[0]
+
+    params = learner.params(train(jax.random.key(0)).learner)
+    tasks, play_key = tasks_of(env, 1000, seed=1), jax.random.key(2)
+    got = evaluate(play_key, env, learner.agent, params, tasks)
+    still = evaluate(jax.random.key(3), env, still_agent(env.action_space), (), tasks)
+    best = jax.vmap(env.best_return)(tasks)
+    assert (best[None] >= got.episode_returns).all()
+    assert best.mean() - got.episode_returns[-1].mean() < 0.35 * (best - still.returns).mean()
