@@ -46,7 +46,7 @@ def draw_episodes(env: Point, tasks: np.ndarray, obs: np.ndarray, info: Info) ->
     del info
     goals = np.asarray(jax.vmap(env.goal)(jnp.asarray(tasks)))
     shown = sorted({0, len(obs) - 1})
-    figure, axes = style.new_figure(2.6 * len(shown), 2.7, 1, len(shown), sharey=True)
+    figure, axes = style.new_figure(2.6 * len(shown), 2.9, 1, len(shown), sharey=True)
     for ax, episode in zip(axes.ravel(), shown, strict=True):
         draw_ground(env, ax)
         for i, goal in enumerate(goals):
