@@ -9,9 +9,24 @@ from envs.point import Point
 from experiments.domains.point.view import point_view
 from experiments.domains.preset import ORIGINAL_BELIEF, ORIGINAL_POLICY, Preset
 from experiments.spec.experiment import Experiment
-from roml_jax.learners import PolicyConfig, PPOConfig, RL2Config, VariBADConfig
+from roml_jax.learners import (
+    PEARLConfig,
+    PolicyConfig,
+    PPOConfig,
+    RL2Config,
+    SACConfig,
+    VariBADConfig,
+)
 from roml_jax.learners.memory import RecurrentConfig
-from roml_jax.methods import BaselineConfig, CVaRMLConfig, NaiveConfig, OracleConfig, RoMLConfig
+from roml_jax.methods import (
+    BaselineConfig,
+    CeSoRConfig,
+    CVaRMLConfig,
+    NaiveConfig,
+    OracleConfig,
+    PAIREDConfig,
+    RoMLConfig,
+)
 
 _TASKS = 32  # of a training step
 _POLICY = dataclasses.replace(
@@ -38,6 +53,20 @@ _BELIEF = dataclasses.replace(
     learning_rate=3e-3,
     batch_size=16,
     updates=4,
+)
+_PEARL = PEARLConfig(
+    num_tasks=_TASKS,
+    slots=1024,
+    warmup_frames=40_000,
+    gradient_steps=16,
+    meta_batch=16,
+    batch_size=32,
+    context_batch=20,
+    encoder_layers=(64, 64),
+    encoder_learning_rate=1e-3,
+    sac=SACConfig(
+        layers=(64, 64), discount=0.97, target_rate=0.01, learning_rate=1e-3, critic="targets"
+    ),
 )
 
 
@@ -85,6 +114,8 @@ def _preset(
         "roml": RoMLConfig(alpha, beta=0.2, nu=0.2, batch=128, soft_update=0.5),
         "naive": NaiveConfig(alpha, pool=100),
         "oracle": OracleConfig(alpha, phi=hard, nu=0.2),
+        "cesor": CeSoRConfig(alpha, beta=0.2, nu=0.2, batch=128, soft_update=0.5),
+        "paired": PAIREDConfig(alpha),
     }
     steps = frames // (_TASKS * env.episodes * env.horizon)
     policy = dataclasses.replace(policy, anneal_updates=steps)
@@ -96,6 +127,7 @@ def _preset(
             policy=dataclasses.replace(policy, normalize_latent=False),
             memory=RecurrentConfig(hidden_size=64, latent_size=32),
         ),
+        "pearl": _PEARL,
     }
     experiment = Experiment(
         env=env,

@@ -80,7 +80,7 @@ def test_cells_by_hand(root, tmp_path, capsys):
     assert found[MASS, "VariBAD"] == ["1072 ± 16", "4", "1", "0.998 of 30", f"million/{MASS}"]
     assert found[MASS, "CVaR-ML"] == ["38 ± 6", "", "", "", ""]  # ours is Algorithm 1
     assert found[VEL, "CVaR-ML"] == ["-897 ± 23", "-2", "1", "30 of 30", f"deep/er/{VEL}"]
-    assert found[VEL, "RoML (PEARL)"][1:4] == ["-2", "1", "2 of 30"]
+    assert found[VEL, "RoML (PEARL)"][1:4] == ["-2", "1", "2 of 2.7"]
     assert found[VEL, "VariBAD"] == ["-202 ± 6", "", "", "", ""]  # ours has another alpha
     assert found[VEL, "RoML (VariBAD)"][1] == ""  # nor is it of VariBAD
     assert found["ant-body", "RoML (VariBAD)"] == ["1368 ± 4", "", "", "", ""]
