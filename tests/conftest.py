@@ -37,6 +37,7 @@ CORE += tuple(
     for name in (
         *("risk", "quantiles", "returns", "normalize", "buffers", "edges", "losses", "theory"),
         *("rollout", "evaluate", "networks", "references", "any_array", "any_task"),
+        *("context", "replay"),
     )
 )
 
