@@ -164,20 +164,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     assert pd.read_csv(path / "metrics.csv")["seconds"].is_monotonic_increasing
 
 
-def test_a_finished_run_is_not_touched(single, run_tiny, capsys, monkeypatch):
-    before = {file: file.stat().st_mtime_ns for file in single.rglob("*")}
-    assert run_tiny(single.parents[2], "--seeds", "1") == 2
+def test_a_finished_run_is_not_touched(single, run_tiny, tmp_path, capsys, monkeypatch):
+    own = tmp_path / "khazad-dum" / "roml-varibad" / "seed-1"
+    shutil.copytree(single, own)  # others may be looking at it, which takes its lock
+    before = {file: file.stat().st_mtime_ns for file in own.rglob("*")}
+    assert run_tiny(tmp_path, "--seeds", "1") == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert run_tiny(single.parents[2], "--seeds", "1", "--policy.clip", "0.3") == 2
+    assert run_tiny(tmp_path, "--seeds", "1", "--policy.clip", "0.3") == 2
     assert "policy.clip 0.1 there, 0.3 here" in capsys.readouterr().err
 
     begun = []  # the others of the same command are not held up by it
     monkeypatch.setattr(trainer, "_train", lambda session, *_: (15, begun.append(session.seeds)))
-    assert run_tiny(single.parents[2], "--seeds", "0..2") == 143
-    assert begun == [[0, 2]] and f"skip    {single}: finished" in capsys.readouterr().out
+    assert run_tiny(tmp_path, "--seeds", "0..2") == 143
+    assert begun == [[0, 2]] and f"skip    {own}: finished" in capsys.readouterr().out
     for seed in (0, 2):
-        shutil.rmtree(single.with_name(f"seed-{seed}"))
-    assert {file: file.stat().st_mtime_ns for file in single.rglob("*")} == before
+        shutil.rmtree(own.with_name(f"seed-{seed}"))
+    assert {file: file.stat().st_mtime_ns for file in own.rglob("*")} == before
 
 
 def test_other_settings_and_foreign_files_are_refused(single, run_tiny, tmp_path, capsys):
