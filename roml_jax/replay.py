@@ -112,7 +112,7 @@ def newest(replay: Replay) -> Int[Array, " slots"]:
 
 
 def sample_slots(key: PRNGKey, replay: Replay, n: int) -> Int[Array, "{n}"]:
-    """Draws slots, with replacement, whose newest task counts; the first if there is none."""
+    """Draws slots, with replacement, whose newest task counts; any if there is none."""
     row = newest(replay)[:, None]
     counts, weights = (
         jnp.take_along_axis(x, row, 1)[:, 0] for x in (replay.counts, replay.weights)

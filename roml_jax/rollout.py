@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from roml_jax.checks import as_tasks
 from roml_jax.returns import episode_returns, meta_returns
 from roml_jax.trees import where_rows
-from roml_jax.types import Agent, PRNGKey, TaskEnv, TimeStep, Transition
+from roml_jax.types import Agent, Extras, PRNGKey, TaskEnv, TimeStep, Transition
 
 
 class Rollout(NamedTuple):
@@ -179,6 +179,11 @@ def rollout_returns(rollout: Rollout) -> Float[Array, " B"]:
 def rollout_episode_returns(rollout: Rollout) -> Float[Array, "K B"]:
     """Undiscounted return of each episode of each task."""
     return episode_returns(rollout.reward, rollout.episodes)
+
+
+def rollout_extras(rollout: Rollout) -> Extras:
+    """The environment's info at the end of each episode, ``[B, K, …]``, as ``Learner.extras``."""
+    return {name: jnp.swapaxes(x, 0, 1) for name, x in rollout.info.items()}
 
 
 def _blank_info(

@@ -13,12 +13,11 @@ from roml_jax.checks import as_weights
 from roml_jax.learners.memory.base import Memory, Trajectory, remembered_action
 from roml_jax.learners.policy import policy
 from roml_jax.learners.policy_parts import PolicyConfig, PolicyParams, PolicyState
-from roml_jax.rollout import Rollout, rollout, rollout_returns
+from roml_jax.rollout import Rollout, rollout, rollout_extras, rollout_returns
 from roml_jax.trees import finite_rows, keep_unless, where_rows
 from roml_jax.types import (
     Agent,
     Boundary,
-    Extras,
     Learner,
     Metrics,
     PRNGKey,
@@ -129,10 +128,7 @@ def on_policy(
         remembered = keep_unless(warm, remembered, state.memory)
         return OnPolicyState(new_policy, remembered, state.frames), metrics | own_metrics
 
-    def extras(data: Rollout) -> Extras:
-        return {name: jnp.swapaxes(x, 0, 1) for name, x in data.info.items()}
-
-    return Learner(init, collect, update, agent, params, num_tasks, frames, extras)
+    return Learner(init, collect, update, agent, params, num_tasks, frames, rollout_extras)
 
 
 def to_trajectories(env: TaskEnv, agent: Agent, data: Rollout) -> Trajectory:

@@ -27,14 +27,13 @@ from roml_jax.context import (
 from roml_jax.learners.sac import SAC, SACConfig, SACState, Transitions, soft_actor_critic
 from roml_jax.losses import weighted_mean
 from roml_jax.replay import Replay, make_replay
-from roml_jax.rollout import Rollout, next_obs, rollout, rollout_returns, seen_obs
+from roml_jax.rollout import Rollout, next_obs, rollout, rollout_extras, rollout_returns, seen_obs
 from roml_jax.trees import descend, finite_rows, where_rows
 from roml_jax.types import (
     Agent,
     Boundary,
     Box,
     Discrete,
-    Extras,
     Learner,
     Metrics,
     PRNGKey,
@@ -207,10 +206,7 @@ def pearl(env: TaskEnv, config: PEARLConfig = PEARLConfig()) -> Learner:
         learned, metrics = jax.lax.cond(warm, train, lambda old: (old, nothing), state.learned)
         return PEARLState(learned, replay, state.frames), metrics
 
-    def extras(data: Rollout) -> Extras:
-        return {name: jnp.swapaxes(x, 0, 1) for name, x in data.info.items()}
-
-    return Learner(init, collect, update, agent, params, config.num_tasks, frames, extras)
+    return Learner(init, collect, update, agent, params, config.num_tasks, frames, rollout_extras)
 
 
 # ------------------------------------------------------------------ behaviour

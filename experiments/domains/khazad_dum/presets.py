@@ -80,14 +80,15 @@ def khazad_dum() -> Preset:
     )
     varibad = VariBADConfig(num_tasks=32, warmup_frames=5000, policy=policy, belief=ORIGINAL_BELIEF)
     alpha = 0.01
+    cem: dict[str, Any] = {"beta": 0.05, "nu": 0.2, "batch": 128, "soft_update": 0.5}
     methods: dict[str, Any] = {
         "baseline": BaselineConfig(alpha),
         "cvar-ml": CVaRMLConfig(alpha),
-        "roml": RoMLConfig(alpha, beta=0.05, nu=0.2, batch=128, soft_update=0.5),
+        "roml": RoMLConfig(alpha, **cem),
         "naive": NaiveConfig(alpha, pool=100),
         # three times the mean rain, where the bridge does not pay
         "oracle": OracleConfig(alpha, phi=(0.3,), nu=0.2),
-        "cesor": CeSoRConfig(alpha, beta=0.05, nu=0.2, batch=128, soft_update=0.5),
+        "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
     }
     experiment = Experiment(

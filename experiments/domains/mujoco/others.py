@@ -11,9 +11,9 @@ from experiments.domains.preset import ORIGINAL_POLICY, Refine
 from experiments.spec.experiment import Experiment
 from roml_jax.learners import PEARLConfig, PPOConfig, SACConfig
 
-# 100,000 transitions of a task's slot to learn from in the original; here the last 1,000 of each of
-# all 2,600 tasks. Four tasks at once for its five, so that a CEM batch of 128 comes out even: 1,600
-# gradient steps for 2,000, a million in all.
+# The original keeps all transitions of some 25 tasks in each of 100 slots; here each of all 2,600
+# tasks has a slot for its 1,000. Four tasks at once for its five, so that a CEM batch of 128 comes
+# out even: 1,600 gradient steps for 2,000, a million in all.
 PEARL = PEARLConfig(
     num_tasks=4,
     collect_episodes=5,

@@ -116,13 +116,14 @@ def _preset(
       hard: phi of the oracle; None where it depends on the learner which goals are hard.
     """
     alpha = 0.05
+    cem: dict[str, Any] = {"beta": 0.2, "nu": 0.2, "batch": 128, "soft_update": 0.5}
     methods: dict[str, Any] = {
         "baseline": BaselineConfig(alpha),
         "cvar-ml": CVaRMLConfig(alpha),
-        "roml": RoMLConfig(alpha, beta=0.2, nu=0.2, batch=128, soft_update=0.5),
+        "roml": RoMLConfig(alpha, **cem),
         "naive": NaiveConfig(alpha, pool=100),
         "oracle": OracleConfig(alpha, phi=hard, nu=0.2),
-        "cesor": CeSoRConfig(alpha, beta=0.2, nu=0.2, batch=128, soft_update=0.5),
+        "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
     }
     steps = frames // (_TASKS * env.episodes * env.horizon)

@@ -43,14 +43,15 @@ def sine() -> Preset:
         activation="relu",
     )
     alpha = 0.05
+    cem: dict[str, Any] = {"beta": 0.2, "nu": 0.0, "batch": 200, "soft_update": 0.5}
     methods: dict[str, Any] = {
         "baseline": BaselineConfig(alpha),
         "cvar-ml": CVaRMLConfig(alpha),
-        "roml": RoMLConfig(alpha, beta=0.2, nu=0.0, batch=200, soft_update=0.5),
+        "roml": RoMLConfig(alpha, **cem),
         "naive": NaiveConfig(alpha, pool=100),
         # high amplitudes, frequencies a little higher
         "oracle": OracleConfig(alpha, phi=(0.95, 0.5, 0.6), nu=0.0),
-        "cesor": CeSoRConfig(alpha, beta=0.2, nu=0.0, batch=200, soft_update=0.5),
+        "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
     }
     experiment = Experiment(
