@@ -36,3 +36,8 @@ def descend(
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
+
+
+def size_in_bytes(tree: PyTree) -> int:
+    """Memory of all leaves, which may be shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

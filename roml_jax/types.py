@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
@@ -312,6 +313,11 @@ def no_extras(rollout: Any) -> Extras:
     return {}
 
 
+def no_task_axes(state: Any) -> Any:
+    """The ``Learner.task_axes`` of a learner whose whole state must be on every device."""
+    return jax.tree.map(lambda _: -1, state)
+
+
 class Learner(NamedTuple):
     """A meta-learner as a black box: tasks to rollouts, rollouts to a better policy.
 
@@ -330,6 +336,8 @@ class Learner(NamedTuple):
       frames_per_step: environment steps, or labelled examples, of one ``collect``.
       extras: ``rollout -> {name: [B, …]}``, what samplers and weighings may read of each
         task beside its return, as ``Draw.extras``: whether it was solved, for instance.
+      task_axes: ``state -> axes``, integers in place of the leaves: along which of its axes a leaf
+        can lie on several devices, as tasks do; -1 for what each of them must have.
     """
 
     init: Callable[[PRNGKey], Any]
@@ -340,3 +348,4 @@ class Learner(NamedTuple):
     num_tasks: int
     frames_per_step: int
     extras: Callable[[Any], Extras] = no_extras
+    task_axes: Callable[[Any], Any] = no_task_axes

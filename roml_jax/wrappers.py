@@ -104,6 +104,10 @@ def rivals(learner: Learner) -> Learner:
     def first(tree: Any) -> Any:
         return jax.tree.map(lambda x: x[0], tree)
 
+    def task_axes(state: Any) -> Any:
+        axes = learner.task_axes(jax.eval_shape(first, state))
+        return jax.tree.map(lambda at: at + 1 if at >= 0 else at, axes)
+
     return learner._replace(
         init=init,
         collect=collect,
@@ -111,6 +115,7 @@ def rivals(learner: Learner) -> Learner:
         params=params,
         frames_per_step=2 * learner.frames_per_step,
         extras=extras,
+        task_axes=task_axes,
     )
 
 
@@ -125,16 +130,19 @@ def sharded(learner: Learner, mesh: Mesh, axis: str = "tasks") -> Learner:
 
     Args:
       learner: any; its step is compiled by ``jax.jit`` for all devices of the mesh, and the
-        compiler moves what its update needs of other devices' tasks.
+        compiler moves what its update needs of other devices' tasks. That is sums and gradients
+        alone, if the ``groups`` of the learner are a multiple of the devices; with less, whole
+        rollouts.
       mesh: with an axis whose size divides ``learner.num_tasks``. Axes may be Auto or
         Explicit: a mesh of the same devices with Auto axes is what is used.
-      axis: its name.
+      axis: its name. An environment that calls the host knows the one name "tasks".
 
     Returns:
       A ``Learner``; jit what calls it.
 
     Raises:
-      ValueError: there is no such axis, or its size does not divide the number of tasks.
+      ValueError: there is no such axis, or its size does not divide the number of tasks; while
+        tracing, it does not divide that of the groups.
     """
     if axis not in mesh.axis_names:
         raise ValueError(f"axis is one of {', '.join(mesh.axis_names)}; got {axis!r}")
@@ -144,23 +152,63 @@ def sharded(learner: Learner, mesh: Mesh, axis: str = "tasks") -> Learner:
             f"num_tasks must be a multiple of the {devices} devices of the axis {axis}; "
             f"got {learner.num_tasks}"
         )
-    by_task = NamedSharding(_automatic(mesh), PartitionSpec(axis))
+    auto = _automatic(mesh)
+
+    def lay(state: Any) -> Any:
+        layout = state_layout(learner, state, auto, axis)
+        return jax.tree.map(jax.lax.with_sharding_constraint, state, layout)
+
+    def init(key: PRNGKey) -> Any:
+        return learner.init(key) if _is_explicit(axis) else lay(learner.init(key))
 
     def collect_apart(
         key: PRNGKey, state: Any, tasks: Float[Array, "B D"]
     ) -> tuple[Any, Any, Float[Array, " B"]]:
+        by_task = NamedSharding(auto, PartitionSpec(axis))
         tasks = jax.lax.with_sharding_constraint(tasks, by_task)
         state, rollout, returns = learner.collect(key, state, tasks)
         return state, rollout, jax.lax.with_sharding_constraint(returns, by_task)
 
     def collect(key: PRNGKey, state: Any, tasks: Float[Array, "B D"]) -> tuple[Any, Any, Array]:
-        types = dict(zip(*_context_axes(), strict=True))
-        if types.get(axis) is AxisType.Explicit:  # where most of what a rollout does is refused
+        if _is_explicit(axis):  # where most of what a rollout does is refused
             apart = jax.sharding.auto_axes(collect_apart, axes=axis, out_sharding=PartitionSpec())
             return apart(key, state, tasks)
-        return collect_apart(key, state, tasks)
+        with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
+            return collect_apart(key, state, tasks)
 
-    return learner._replace(collect=collect)
+    def update(
+        key: PRNGKey, state: Any, rollout: Any, weights: Float[Array, " B"]
+    ) -> tuple[Any, Metrics]:
+        state, metrics = learner.update(key, state, rollout, weights)
+        return state if _is_explicit(axis) else lay(state), metrics
+
+    return learner._replace(init=init, collect=collect, update=update)
+
+
+def state_layout(learner: Learner, state: Any, mesh: Mesh, axis: str = "tasks") -> Any:
+    """Where each leaf of a learner's state lies: a ``NamedSharding`` in place of each.
+
+    Args:
+      learner: whose ``task_axes`` say what can be apart.
+      state: of the learner, or its shapes.
+      mesh: whose ``axis`` the tasks are laid over.
+      axis: its name.
+
+    Raises:
+      ValueError: a leaf cannot be laid over the devices in equal parts.
+    """
+    devices = mesh.shape[axis]
+
+    def place(leaf: Any, at: int) -> NamedSharding:
+        if at >= 0 and leaf.shape[at] % devices:
+            raise ValueError(
+                f"groups must be a multiple of the {devices} devices of the axis {axis}; "
+                f"got {leaf.shape[at]}"
+            )
+        spec = PartitionSpec(*(None,) * at, axis) if at >= 0 else PartitionSpec()
+        return NamedSharding(mesh, spec)
+
+    return jax.tree.map(place, state, learner.task_axes(state))
 
 
 def by_seed(fn: Callable[..., Any], mesh: Mesh, axis: str = "seeds") -> Callable[..., Any]:
@@ -170,6 +218,7 @@ def by_seed(fn: Callable[..., Any], mesh: Mesh, axis: str = "seeds") -> Callable
       fn: ``init`` or ``step`` of ``make_train`` for instance; every argument is one seed's.
       mesh: with an axis whose size divides the number of seeds. Axes may be Auto or Explicit,
         also inside of ``jax.set_mesh``, where most of what a step does is refused otherwise.
+        The tasks of each seed may lie over another axis, see ``sharded``.
       axis: its name.
 
     Returns:
@@ -181,11 +230,14 @@ def by_seed(fn: Callable[..., Any], mesh: Mesh, axis: str = "seeds") -> Callable
     """
     if axis not in mesh.axis_names:
         raise ValueError(f"axis is one of {', '.join(mesh.axis_names)}; got {axis!r}")
-    spec = PartitionSpec(axis)
-    sharding = NamedSharding(_automatic(mesh), spec)
+    auto, spec = _automatic(mesh), PartitionSpec(axis)
 
     def lay(tree: Any) -> Any:
-        return jax.lax.with_sharding_constraint(tree, sharding)
+        def place(x: Array) -> NamedSharding:  # the tasks of a seed may lie apart, too
+            rest = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+            return NamedSharding(auto, PartitionSpec(axis, *rest))
+
+        return jax.lax.with_sharding_constraint(tree, jax.tree.map(place, tree))
 
     def call(*args: Any) -> Any:
         for leaf in jax.tree.leaves(args):
@@ -194,11 +246,11 @@ def by_seed(fn: Callable[..., Any], mesh: Mesh, axis: str = "seeds") -> Callable
                     f"the number of seeds must be a multiple of the {mesh.shape[axis]} devices of "
                     f"the axis {axis}; got {leaf.shape[0]}"
                 )
-        types = dict(zip(*_context_axes(), strict=True))
-        if types.get(axis) is AxisType.Explicit:
+        if _is_explicit(axis):
             apart = jax.sharding.auto_axes(jax.vmap(fn), axes=axis, out_sharding=spec)
             return apart(*args)
-        return lay(jax.vmap(fn)(*lay(args)))
+        with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
+            return lay(jax.vmap(fn, spmd_axis_name=axis)(*lay(args)))
 
     return call
 
@@ -208,7 +260,7 @@ def _automatic(mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
 
 
-def _context_axes() -> tuple[tuple[str, ...], tuple[AxisType, ...]]:
-    """Names and types of the axes of ``jax.set_mesh``, if it has been called."""
+def _is_explicit(axis: str) -> bool:
+    """Whether ``jax.set_mesh`` has made an axis one whose shardings are types."""
     mesh = jax.sharding.get_abstract_mesh()
-    return mesh.axis_names, mesh.axis_types
+    return dict(zip(mesh.axis_names, mesh.axis_types, strict=True)).get(axis) is AxisType.Explicit

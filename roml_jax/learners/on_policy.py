@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from roml_jax.checks import as_weights
+from roml_jax.groups import apart, check_groups, each, together
 from roml_jax.learners.memory.base import Memory, Trajectory, remembered_action
 from roml_jax.learners.policy import policy
 from roml_jax.learners.policy_parts import PolicyConfig, PolicyParams, PolicyState
@@ -49,6 +50,7 @@ def on_policy(
     num_tasks: int,
     warmup_frames: int = 0,
     boundary: Boundary = Boundary(),
+    groups: int = 1,
 ) -> Learner:
     """PPO over meta-episodes, for agents who remember something, or nothing.
 
@@ -59,18 +61,20 @@ def on_policy(
       num_tasks: B, tasks of a training step.
       warmup_frames: frames before the first update of policy and memory.
       boundary: what the agent sees between episodes, as the memory was told.
+      groups: G, of the tasks, as the memory was told, see ``roml_jax.groups``.
 
     Returns:
       A ``Learner``. The policy learns from tasks by their weights. Its extras are the
       environment's info at the end of each episode, ``[B, K, …]``.
 
     Raises:
-      ValueError: the minibatches do not divide the frames, or the tasks, of a training step.
+      ValueError: the minibatches do not divide the frames, or the tasks, of a group in a training
+        step, or the groups not the tasks.
 
     Reference: Schulman et al. (2017); Zintgraf et al. (2020), Algorithm 1.
     """
-    frames = _check_sizes(env, num_tasks, config, memory.recall is not None)
-    actor = policy(env, config, boundary.observation_size(env), memory.size)
+    frames = _check_sizes(env, num_tasks, config, memory.recall is not None, groups)
+    actor = policy(env, config, boundary.observation_size(env), memory.size, groups)
 
     def act(
         params: OnPolicyParams, carry: PyTree, obs: Array, key: PRNGKey, deterministic: bool
@@ -113,7 +117,7 @@ def on_policy(
         if memory.recall is None:
             new, _, metrics = actor.improve(key, state.policy, data, seen, weights)
             return new, state.memory, metrics
-        recall = partial(_recall_some, memory, to_trajectories(env, agent, data))
+        recall = partial(_recall_some, memory, to_trajectories(env, agent, data), groups)
         return actor.improve(key, state.policy, data, seen, weights, state.memory, recall)
 
     def update(
@@ -128,7 +132,13 @@ def on_policy(
         remembered = keep_unless(warm, remembered, state.memory)
         return OnPolicyState(new_policy, remembered, state.frames), metrics | own_metrics
 
-    return Learner(init, collect, update, agent, params, num_tasks, frames, rollout_extras)
+    def task_axes(state: OnPolicyState) -> OnPolicyState:
+        none = jax.tree.map(lambda _: -1, state)
+        return none._replace(memory=memory.task_axes(state.memory))
+
+    return Learner(
+        init, collect, update, agent, params, num_tasks, frames, rollout_extras, task_axes
+    )
 
 
 def to_trajectories(env: TaskEnv, agent: Agent, data: Rollout) -> Trajectory:
@@ -149,21 +159,34 @@ def to_trajectories(env: TaskEnv, agent: Agent, data: Rollout) -> Trajectory:
 
 
 def _recall_some(
-    memory: Memory, trajectories: Trajectory, params: PyTree, tasks: Array
-) -> Float[Array, "T b M"]:
+    memory: Memory,
+    trajectories: Trajectory,
+    groups: int,
+    params: PyTree,
+    tasks: Int[Array, "*G b"],
+) -> Float[Array, "T Gb M"]:
     """What the agents of some tasks remember, as a function of the memory's parameters."""
     assert memory.recall is not None
-    return memory.recall(params, jax.tree.map(lambda x: x[tasks], trajectories))
+
+    def choose(tasks: Int[Array, " b"], trajectories: Trajectory) -> Trajectory:
+        return jax.tree.map(lambda x: x[tasks], trajectories)
+
+    chosen = each(choose, groups)(tasks, apart(trajectories, groups))
+    return memory.recall(params, together(chosen, groups))
 
 
-def _check_sizes(env: TaskEnv, num_tasks: int, config: PolicyConfig, whole: bool) -> int:
+def _check_sizes(
+    env: TaskEnv, num_tasks: int, config: PolicyConfig, whole: bool, groups: int
+) -> int:
     """Frames of a training step, if its sizes fit together.
 
     Raises:
       ValueError: with the valid numbers of minibatches.
     """
+    check_groups(groups, num_tasks=num_tasks)
     frames = num_tasks * env.episodes * env.horizon
     dealt, what = (num_tasks, "tasks") if whole else (frames, "frames")
+    dealt, what = dealt // groups, f"{what} of a group" if groups > 1 else what
     if dealt % config.minibatches:
         valid = [m for m in range(1, 65) if dealt % m == 0]
         more = " …" if dealt > 64 else ""

@@ -24,6 +24,7 @@ from roml_jax.context import (
     no_evidence,
     posterior,
 )
+from roml_jax.groups import apart, check_groups, each, keys_of, together
 from roml_jax.learners.sac import SAC, SACConfig, SACState, Transitions, soft_actor_critic
 from roml_jax.losses import weighted_mean
 from roml_jax.replay import Replay, make_replay
@@ -71,6 +72,8 @@ class PEARLConfig:
       next_obs_in_context: the encoder sees what an action led to, not only its reward.
       boundary: what the agent sees between episodes.
       sac: settings of the soft actor-critic.
+      groups: of the tasks, which have slots of their own, so that many devices need not exchange
+        transitions; divides num_tasks, slots and meta_batch.
     """
 
     num_tasks: int = 4
@@ -91,16 +94,19 @@ class PEARLConfig:
     next_obs_in_context: bool = False
     boundary: Boundary = Boundary("start", done_flag=False)
     sac: SACConfig = field(default_factory=SACConfig)
+    groups: int = 1
 
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
         check_choice("replay", self.replay, REPLAYS)
         check_at_least(self, 1, "num_tasks", "collect_episodes", "prior_episodes")
         check_at_least(self, 1, "replay_depth", "gradient_steps", "meta_batch", "batch_size")
-        check_at_least(self, 1, "context_batch", "latent_size", "encoder_layers")
+        check_at_least(self, 1, "context_batch", "latent_size", "encoder_layers", "groups")
         check_at_least(self, self.num_tasks, "slots")
         check_at_least(self, 0, "warmup_frames", "kl_weight")
         check_positive(self, "encoder_learning_rate")
+        sizes = {"num_tasks": self.num_tasks, "slots": self.slots, "meta_batch": self.meta_batch}
+        check_groups(self.groups, **sizes)
 
 
 class PEARLParams(NamedTuple):
@@ -174,7 +180,9 @@ def pearl(env: TaskEnv, config: PEARLConfig = PEARLConfig()) -> Learner:
         depth = config.replay_depth if config.replay == "original" else 1
         opt_state = optax.adam(config.encoder_learning_rate).init(params)
         learned = Learned(actor.init(sac_key), params, opt_state)
-        empty = make_replay(example, config.slots, depth)
+        empty = make_replay(example, config.slots // config.groups, depth)
+        if config.groups > 1:
+            empty = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.groups, *x.shape)), empty)
         return PEARLState(learned, empty, jnp.zeros((), jnp.float32))
 
     def params(state: PEARLState) -> PEARLParams:
@@ -206,7 +214,14 @@ def pearl(env: TaskEnv, config: PEARLConfig = PEARLConfig()) -> Learner:
         learned, metrics = jax.lax.cond(warm, train, lambda old: (old, nothing), state.learned)
         return PEARLState(learned, replay, state.frames), metrics
 
-    return Learner(init, collect, update, agent, params, config.num_tasks, frames, rollout_extras)
+    def task_axes(state: PEARLState) -> PEARLState:
+        none = jax.tree.map(lambda _: -1, state)
+        at = 0 if config.groups > 1 else -1
+        return none._replace(replay=jax.tree.map(lambda _: at, state.replay))
+
+    return Learner(
+        init, collect, update, agent, params, config.num_tasks, frames, rollout_extras, task_axes
+    )
 
 
 # ------------------------------------------------------------------ behaviour
@@ -299,7 +314,9 @@ def _store(
     steps = where_rows(kept, steps, jax.tree.map(jnp.zeros_like, steps))
     counted = data.valid.T & kept[:, None]
     first = jnp.arange(counted.shape[1]) < config.prior_episodes * data.horizon
-    return memory.write(replay, steps, counted, jnp.broadcast_to(first, counted.shape), weights)
+    is_context = jnp.broadcast_to(first, counted.shape)
+    written = apart((steps, counted, is_context, weights), config.groups)
+    return each(memory.write, config.groups)(replay, *written)
 
 
 # ------------------------------------------------------------------ learning
@@ -308,15 +325,21 @@ def _store(
 def _make_learn(env: TaskEnv, config: PEARLConfig, actor: SAC, encoder: ContextEncoder) -> Any:
     """One gradient step: ``(key, learned, replay) -> (learned, metrics)``."""
     optimizer = optax.adam(config.encoder_learning_rate)
-    m, n = config.meta_batch, config.batch_size
+    m, n, groups = config.meta_batch, config.batch_size, config.groups
+
+    def draw(slot_key: PRNGKey, context_key: PRNGKey, batch_key: PRNGKey, replay: Replay) -> Any:
+        """What one group has for a gradient step, with leaves ``[m / G, …]``."""
+        slots = memory.sample_slots(slot_key, replay, m // groups)
+        context = memory.sample_context(context_key, replay, slots, config.context_batch)
+        batch = memory.sample_transitions(batch_key, replay, slots, n)
+        return *context, *batch, replay.weights[slots, memory.newest(replay)[slots]]
 
     def learn(key: PRNGKey, old: Learned, replay: Replay) -> tuple[Learned, Metrics]:
         slot_key, context_key, batch_key, latent_key, next_key, key = jax.random.split(key, 6)
         sac = old.sac
-        slots = memory.sample_slots(slot_key, replay, m)
-        context, there = memory.sample_context(context_key, replay, slots, config.context_batch)
-        batch, weight = memory.sample_transitions(batch_key, replay, slots, n)
-        task_weight = replay.weights[slots, memory.newest(replay)[slots]]
+        keys = keys_of(slot_key, groups), keys_of(context_key, groups), keys_of(batch_key, groups)
+        drawn = together(each(draw, groups)(*keys, replay), groups)
+        context, there, batch, weight, task_weight = drawn
         batch, weight = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), (batch, weight))
         noise = jax.random.normal(latent_key, (m, config.latent_size), jnp.float32)
 

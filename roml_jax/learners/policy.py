@@ -44,7 +44,9 @@ class Policy(NamedTuple):
     improve: Callable[..., Any]
 
 
-def policy(env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int) -> Policy:
+def policy(
+    env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int, groups: int = 1
+) -> Policy:
     """An actor-critic and its PPO update.
 
     Args:
@@ -52,6 +54,7 @@ def policy(env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int) 
       config: the settings.
       obs_size: O, with the done flag if there is one.
       memory_size: M, what the agent remembers.
+      groups: G, of the tasks, see ``roml_jax.groups``.
 
     Returns:
       A ``Policy``.
@@ -83,4 +86,5 @@ def policy(env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int) 
     def env_action(action: Array) -> Array:
         return jnp.tanh(action) if config.squash else action
 
-    return Policy(init, act, env_action, make_improve(network, config, optimizer, done_flag))
+    improve = make_improve(network, config, optimizer, done_flag, groups)
+    return Policy(init, act, env_action, improve)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from roml_jax.groups import apart, each, keys_of, together
 from roml_jax.learners.policy_parts import (
     PolicyConfig,
     PolicyParams,
@@ -50,6 +51,7 @@ def make_improve(
     config: PolicyConfig,
     optimizer: optax.GradientTransformation,
     done_flag: bool = False,
+    groups: int = 1,
 ) -> Callable[..., tuple[PolicyState, PyTree, Metrics]]:
     """One training step of a policy on a rollout, as a function.
 
@@ -62,6 +64,7 @@ def make_improve(
       config: its settings.
       optimizer: of ``(network, memory)``.
       done_flag: the last component of an observation says that an episode is over.
+      groups: G, that deal minibatches apart from each other, see ``roml_jax.groups``.
 
     Returns:
       ``improve(key, state, data, belief, weights, memory=(), recall=None) -> (state, memory,
@@ -90,31 +93,36 @@ def make_improve(
             network, config, state, data, belief, counted, done_flag
         )
         params = state.params._replace(
-            obs_moments=_take_in(state.params.obs_moments, seen_obs(data.obs), counted),
-            belief_moments=_take_in(state.params.belief_moments, belief[:-1], counted),
+            obs_moments=_take_in(state.params.obs_moments, seen_obs(data.obs), counted, groups),
+            belief_moments=_take_in(state.params.belief_moments, belief[:-1], counted, groups),
         )
-        batch = _policy_batch(network, config, params, data, belief, values, advantages, weights)
-        dealt = batch.weight
+        batch = _policy_batch(
+            network, config, params, data, belief, values, advantages, weights, groups
+        )
+        batch, dealt = apart((batch, batch.weight), groups)
+        steps = data.reward.shape[0]
         if recall is not None:  # whole meta-episodes are dealt, by task
-            batch = jax.tree.map(lambda x: x.reshape(*data.reward.shape, *x.shape[1:]), batch)
-            dealt = weights
+            dealt = apart(weights, groups)
 
-        def loss(learned: tuple, index: Int[Array, " n"]) -> tuple[Array, Metrics]:
+        def deal(index: Int[Array, " n"], batch: PolicyBatch) -> PolicyBatch:
             if recall is None:
-                minibatch = jax.tree.map(lambda x: x[index], batch)
-            else:
-                minibatch = jax.tree.map(lambda x: x[:, index], batch)
-                seen = policy_inputs(params, config, minibatch.obs, recall(learned[1], index))[1]
-                minibatch = minibatch._replace(belief=seen)
-                minibatch = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), minibatch)
-            return _ppo_loss(learned[0], network, config, minibatch)
+                return jax.tree.map(lambda x: x[index], batch)
+            return jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:])[:, index], batch)
+
+        def loss(learned: tuple, index: Int[Array, "*G n"]) -> tuple[Array, Metrics]:
+            minibatch = each(deal, groups)(index, batch)
+            if recall is not None:
+                remembered = apart(recall(learned[1], index), groups, axis=1)
+                seen = policy_inputs(params, config, minibatch.obs, remembered)[1]
+                minibatch = each(_flat, groups)(minibatch._replace(belief=seen))
+            return _ppo_loss(learned[0], network, config, together(minibatch, groups))
 
         def minibatch_step(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
             learned, opt_state = carry
             grads, metrics = jax.grad(loss, has_aux=True)(learned, index)
             return descend(optimizer, grads, opt_state, learned), metrics
 
-        index = minibatch_indices(key, dealt, config.epochs, config.minibatches)
+        index = _indices(key, dealt, config, groups)
         start = ((params.network, memory), state.opt_state)
         ((trained, memory), opt_state), metrics = jax.lax.scan(minibatch_step, start, index)
         new = PolicyState(params._replace(network=trained), opt_state, reward_moments)
@@ -142,6 +150,18 @@ def minibatch_indices(
     order = lots + (weight <= 0).astype(lots.dtype)[None, :]  # those that count first
     index = jnp.argsort(order, axis=1).reshape(epochs, -1, minibatches)
     return jnp.swapaxes(index, 1, 2).reshape(epochs * minibatches, -1)
+
+
+def _indices(
+    key: PRNGKey, weight: Float[Array, "*G N"], config: PolicyConfig, groups: int
+) -> Int[Array, "steps *G n"]:
+    """``minibatch_indices`` within each group, which all take the same part in a minibatch."""
+
+    def partitions(key: PRNGKey, weight: Float[Array, " N"]) -> Int[Array, "steps n"]:
+        return minibatch_indices(key, weight, config.epochs, config.minibatches)
+
+    index = each(partitions, groups)(keys_of(key, groups), weight)
+    return index if groups == 1 else jnp.swapaxes(index, 0, 1)
 
 
 def _advantages(
@@ -196,8 +216,9 @@ def _policy_batch(
     values: Array,
     advantages: Array,
     weights: Array,
+    groups: int,
 ) -> PolicyBatch:
-    """All transitions of a rollout, flattened, with old log-probabilities."""
+    """All transitions of a rollout, flattened group by group, with old log-probabilities."""
     inputs = policy_inputs(params, config, seen_obs(data.obs), belief[:-1])
     weights = jnp.broadcast_to(weights[None, :], data.valid.shape)
     if config.unselected == "constant_advantage":
@@ -205,12 +226,9 @@ def _policy_batch(
         weights = jnp.where(weights > 0, weights, 1.0)
     weight = data.valid.astype(values.dtype) * weights
     targets = advantages + values
-    normalized = normalize_advantages(advantages.reshape(-1), weight.reshape(-1))
-    flat = jax.tree.map(
-        lambda x: jax.lax.collapse(x, 0, 2),
-        (*inputs, data.action, values, targets, weight),
-    )
-    obs, belief, action, values, targets, weight = flat
+    flat = _flat_groups((*inputs, data.action, values, advantages, targets, weight), groups)
+    obs, belief, action, values, advantages, targets, weight = flat
+    normalized = normalize_advantages(advantages, weight)
     output = network.apply(params.network, obs, belief, method="policy")
     log_prob = action_distribution(output).log_prob(action)
     return PolicyBatch(obs, belief, action, log_prob, values, normalized, targets, weight)
@@ -253,7 +271,19 @@ def _leave_out(
     return data, keep(belief, 1), counted
 
 
-def _take_in(moments: Moments, x: Float[Array, "T B F"], counted: Bool[Array, " B"]) -> Moments:
+def _take_in(
+    moments: Moments, x: Float[Array, "T B F"], counted: Bool[Array, " B"], groups: int
+) -> Moments:
     rows = jnp.broadcast_to(counted, x.shape[:2])
-    batch = batch_moments(*(jax.lax.collapse(y, 0, 2) for y in (x, rows)), unbiased=True)
+    batch = batch_moments(*_flat_groups((x, rows), groups), unbiased=True)
     return merge_moments(moments, batch)
+
+
+def _flat(tree: PyTree) -> PyTree:
+    """Leaves ``[T, b, …]`` as ``[T b, …]``."""
+    return jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), tree)
+
+
+def _flat_groups(tree: PyTree, groups: int) -> PyTree:
+    """Leaves ``[T, B, …]`` as ``[T B, …]``, group by group."""
+    return together(each(_flat, groups)(apart(tree, groups, axis=1)), groups)

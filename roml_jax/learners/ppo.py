@@ -20,16 +20,19 @@ class PPOConfig:
       warmup_frames: frames before the first update.
       boundary: what the agent sees between episodes.
       policy: the policy's own settings.
+      groups: of the tasks, which deal minibatches apart from each other, so that many devices need
+        not exchange rollouts; divides num_tasks.
     """
 
     num_tasks: int = 32
     warmup_frames: int = 0
     boundary: Boundary = Boundary()
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    groups: int = 1
 
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
-        check_at_least(self, 1, "num_tasks")
+        check_at_least(self, 1, "num_tasks", "groups")
         check_at_least(self, 0, "warmup_frames")
 
 
@@ -55,4 +58,5 @@ def ppo(env: TaskEnv, config: PPOConfig = PPOConfig()) -> Learner:
         num_tasks=config.num_tasks,
         warmup_frames=config.warmup_frames,
         boundary=config.boundary,
+        groups=config.groups,
     )

@@ -25,6 +25,8 @@ class RL2Config:
       boundary: what the agent sees between episodes.
       policy: the policy's own settings; ``minibatches`` must divide ``num_tasks``.
       memory: the recurrent memory's own settings.
+      groups: of the tasks, which deal minibatches apart from each other, so that many devices need
+        not exchange rollouts; divides num_tasks.
     """
 
     num_tasks: int = 32
@@ -32,10 +34,11 @@ class RL2Config:
     boundary: Boundary = Boundary()
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     memory: RecurrentConfig = field(default_factory=RecurrentConfig)
+    groups: int = 1
 
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
-        check_at_least(self, 1, "num_tasks")
+        check_at_least(self, 1, "num_tasks", "groups")
         check_at_least(self, 0, "warmup_frames")
 
 
@@ -67,4 +70,5 @@ def rl2(env: TaskEnv, config: RL2Config = RL2Config()) -> Learner:
         num_tasks=config.num_tasks,
         warmup_frames=config.warmup_frames,
         boundary=config.boundary,
+        groups=config.groups,
     )

@@ -25,6 +25,8 @@ class VariBADConfig:
       boundary: what the agent sees between episodes.
       policy: the policy's own settings.
       belief: the belief's own settings.
+      groups: of the tasks, which deal minibatches apart from each other, so that many devices need
+        not exchange rollouts; divides num_tasks.
     """
 
     num_tasks: int = 32
@@ -32,10 +34,11 @@ class VariBADConfig:
     boundary: Boundary = Boundary()
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     belief: BeliefConfig = field(default_factory=BeliefConfig)
+    groups: int = 1
 
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
-        check_at_least(self, 1, "num_tasks")
+        check_at_least(self, 1, "num_tasks", "groups")
         check_at_least(self, 0, "warmup_frames")
 
 
@@ -62,9 +65,10 @@ def varibad(env: TaskEnv, config: VariBADConfig = VariBADConfig()) -> Learner:
     """
     return on_policy(
         env,
-        belief(env, config.belief, config.boundary, config.num_tasks),
+        belief(env, config.belief, config.boundary, config.num_tasks, config.groups),
         config.policy,
         num_tasks=config.num_tasks,
         warmup_frames=config.warmup_frames,
         boundary=config.boundary,
+        groups=config.groups,
     )

@@ -15,7 +15,15 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from roml_jax.encoder import HistoryEncoder
 from roml_jax.rollout import next_obs
-from roml_jax.types import Boundary, Discrete, Metrics, PRNGKey, TaskEnv, Transition
+from roml_jax.types import (
+    Boundary,
+    Discrete,
+    Metrics,
+    PRNGKey,
+    TaskEnv,
+    Transition,
+    no_task_axes,
+)
 
 
 class Trajectory(NamedTuple):
@@ -44,6 +52,7 @@ class Memory(NamedTuple):
       recall: ``(params, trajectories) -> [T, B, M]``, what ``read`` gave before each step, as a
         function of the parameters: the policy's loss then trains them too, and the state of
         such a memory is its parameters. None if no gradient of the policy reaches the memory.
+      task_axes: ``state -> axes``, as ``Learner.task_axes``.
     """
 
     size: int
@@ -55,6 +64,7 @@ class Memory(NamedTuple):
     store: Callable[[Any, Trajectory], Any]
     improve: Callable[[PRNGKey, Any], tuple[Any, Metrics]]
     recall: Callable[[PyTree, Trajectory], Float[Array, "T B M"]] | None = None
+    task_axes: Callable[[Any], Any] = no_task_axes
 
 
 def remembered_action(env: TaskEnv, action: Array) -> Float[Array, "... A"]:

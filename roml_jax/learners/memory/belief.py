@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from roml_jax.buffers import TrajectoryBuffer, add_block, init_buffer, sample_trajectories
+from roml_jax.groups import apart, check_groups, each, keys_of, together
 from roml_jax.learners.memory.base import (
     Memory,
     Trajectory,
@@ -51,12 +53,13 @@ class BeliefTrainer(NamedTuple):
 
     Attributes:
       init: ``key -> BeliefState``.
-      improve: ``(key, state, batch) -> (state, metrics)``, one gradient step on the negative
-        ELBO of a batch of trajectories ``[B, …]``.
+      improve: ``(key, state, batch, weight=None) -> (state, metrics)``, one gradient step on the
+        negative ELBO of a batch of trajectories ``[B, …]``, of which those of weight 0 do not
+        count.
     """
 
     init: Callable[[PRNGKey], BeliefState]
-    improve: Callable[[PRNGKey, BeliefState, Trajectory], tuple[BeliefState, Metrics]]
+    improve: Callable[..., tuple[BeliefState, Metrics]]
 
 
 def belief_trainer(
@@ -83,15 +86,22 @@ def belief_trainer(
             params[name] = decoder.init(decoder_key, *inputs)
         return BeliefState(params, optimizer.init(params))
 
-    def improve(key: PRNGKey, state: BeliefState, batch: Trajectory) -> tuple[BeliefState, Metrics]:
+    def improve(
+        key: PRNGKey,
+        state: BeliefState,
+        batch: Trajectory,
+        weight: Float[Array, " B"] | None = None,
+    ) -> tuple[BeliefState, Metrics]:
         grad = jax.grad(elbo_loss, has_aux=True)
-        grads, metrics = grad(state.params, model, config, key, batch)
+        grads, metrics = grad(state.params, model, config, key, batch, weight)
         return BeliefState(*descend(optimizer, grads, state.opt_state, state.params)), metrics
 
     return BeliefTrainer(init, improve)
 
 
-def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: int) -> Memory:
+def belief(
+    env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: int, groups: int = 1
+) -> Memory:
     """A posterior over a latent task variable, from a GRU that a decoder's loss trains.
 
     The policy reads the posterior's mean and log-variance, M = 2 L; no gradient of it reaches
@@ -102,37 +112,52 @@ def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: in
       config: the settings.
       boundary: what the agent sees between episodes.
       num_tasks: B, trajectories of a training step.
+      groups: G, of the tasks, see ``roml_jax.groups``: each has a buffer of its own, of which a
+        batch takes an equal part, within one trajectory.
 
     Returns:
       A ``Memory``. It learns from all tasks, whatever the method makes of them, and not before
       its buffer holds a batch.
 
     Raises:
-      ValueError: the buffer cannot hold a batch in whole steps.
+      ValueError: the buffer cannot hold a batch in whole steps, or groups do not divide sizes.
 
     Reference: Zintgraf et al. (2020), Section 3, Eqs. (6)-(8).
     """
     _check_buffer(config, num_tasks)
+    check_groups(groups, num_tasks=num_tasks)
     obs_size = boundary.observation_size(env)
     model = make_model(config, obs_size, len(env.family.names))
     trainer = belief_trainer(model, config, obs_size, remembered_size(env))
 
     def init(key: PRNGKey) -> BeliefMemory:
-        buffer = init_buffer(trajectory_shape(env, boundary), config.buffer_size, num_tasks)
+        slots = config.buffer_size // num_tasks * num_tasks
+        shape = trajectory_shape(env, boundary)
+        buffer = init_buffer(shape, slots // groups, num_tasks // groups)
+        if groups > 1:
+            buffer = jax.tree.map(lambda x: jnp.broadcast_to(x, (groups, *x.shape)), buffer)
         return BeliefMemory(trainer.init(key), buffer)
 
     def read(params: PyTree, carry: Float[Array, "n E"]) -> Float[Array, "n M"]:
         return model.encoder.apply(params, carry, method="belief").vector()
 
     def store(state: BeliefMemory, trajectories: Trajectory) -> BeliefMemory:
-        return state._replace(buffer=add_block(state.buffer, trajectories))
+        blocks = apart(trajectories, groups)
+        return state._replace(buffer=each(add_block, groups)(state.buffer, blocks))
 
     def improve_once(
         state: BeliefState, key: PRNGKey, buffer: TrajectoryBuffer
     ) -> tuple[BeliefState, Metrics]:
         sample_key, loss_key = jax.random.split(key)
-        batch = sample_trajectories(sample_key, buffer, config.batch_size)
-        return trainer.improve(loss_key, state, batch)
+        weight, n = None, config.batch_size
+        if n % groups:  # some give one more, and others one that does not count
+            sample_key, more_key = jax.random.split(sample_key)
+            counts = n // groups + (jax.random.permutation(more_key, groups) < n % groups)
+            counted = jnp.arange(-(-n // groups)) < counts[:, None]
+            weight = counted.astype(jnp.float32).reshape(-1)
+        draw = partial(sample_trajectories, n=-(-n // groups))
+        batch = each(draw, groups)(keys_of(sample_key, groups), buffer)
+        return trainer.improve(loss_key, state, together(batch, groups), weight)
 
     def improve(key: PRNGKey, state: BeliefMemory) -> tuple[BeliefMemory, Metrics]:
         keys = jax.random.split(key, config.updates)
@@ -141,9 +166,13 @@ def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: in
             return improve_once(belief, key, state.buffer)
 
         new, metrics = jax.lax.scan(step, state.belief, keys)
-        filled = state.buffer.size >= config.batch_size
+        filled = jnp.sum(state.buffer.size) >= config.batch_size
         new = keep_unless(filled, new, state.belief)
         return state._replace(belief=new), jax.tree.map(jnp.mean, metrics)
+
+    def task_axes(state: BeliefMemory) -> BeliefMemory:
+        belief, buffer = jax.tree.map(lambda _: -1, state)
+        return BeliefMemory(belief, jax.tree.map(lambda _: 0 if groups > 1 else -1, buffer))
 
     return Memory(
         2 * config.latent_size,
@@ -154,6 +183,7 @@ def belief(env: TaskEnv, config: BeliefConfig, boundary: Boundary, num_tasks: in
         history_observer(env, model.encoder),
         store,
         improve,
+        task_axes=task_axes,
     )
 
 

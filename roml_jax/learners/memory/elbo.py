@@ -16,6 +16,7 @@ from roml_jax.checks import check_at_least, check_choice, check_positive
 from roml_jax.decoders import TaskDecoder, TransitionDecoder
 from roml_jax.encoder import Belief, BeliefEncoder
 from roml_jax.learners.memory.base import Trajectory, time_major
+from roml_jax.losses import weighted_mean
 from roml_jax.rollout import next_obs, seen_obs
 from roml_jax.types import Metrics, PRNGKey
 
@@ -171,6 +172,7 @@ def elbo_loss(
     config: BeliefConfig,
     key: PRNGKey,
     batch: Trajectory,
+    weight: Float[Array, " B"] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Negative ELBO of a batch of trajectories, with the terms drawn at random.
 
@@ -184,6 +186,7 @@ def elbo_loss(
       config: the settings.
       key: draws latents and terms.
       batch: with leaves ``[B, …]``.
+      weight: ``[B]``, 0 for a trajectory that does not count and 1 for all others; None for all.
 
     Returns:
       The loss, and its parts.
@@ -201,8 +204,12 @@ def elbo_loss(
     latent = _at(jnp.swapaxes(sample_latent(latent_key, belief), 0, 1), terms)  # [B, E, L]
     kl = jnp.sum(_at(kl_to_previous(belief).T, terms), axis=1)  # [B]
 
-    metrics = {"kl": jnp.mean(kl)}
-    loss = config.kl_weight * (jnp.sum(kl) if config.kl_over_batch == "sum" else jnp.mean(kl))
+    def mean(x: Float[Array, " B"]) -> Float[Array, ""]:
+        return jnp.mean(x) if weight is None else weighted_mean(x, weight)
+
+    metrics = {"kl": mean(kl)}
+    total = jnp.sum(kl if weight is None else kl * weight)
+    loss = config.kl_weight * (total if config.kl_over_batch == "sum" else metrics["kl"])
     steps = _draw(
         decode_key, batch.reward.shape[1], config.decode_terms, (latent.shape[0], latent.shape[1])
     )
@@ -217,7 +224,7 @@ def elbo_loss(
             errors = _decode(
                 params[name], decoder, latent, inputs, targets[name], batch.valid, steps
             )
-        metrics[f"{name}_error"] = jnp.mean(errors)
+        metrics[f"{name}_error"] = mean(errors)
         loss = loss + coefs[name] * metrics[f"{name}_error"]
     return loss, metrics | {"elbo_loss": loss}
 

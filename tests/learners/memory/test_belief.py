@@ -176,6 +176,16 @@ def test_all_terms_against_brute_force():
     np.testing.assert_allclose(averaged, want + 0.1 * kl.mean(), rtol=1e-4)
     assert metrics["elbo_loss"] == summed
 
+    counted = np.arange(len(kl)) != 1  # one that does not count is not there
+    summed, metrics = jax.jit(
+        lambda p: elbo_loss(p, model, config, jax.random.key(3), batch, 1.0 * jnp.asarray(counted))
+    )(state.params)
+    np.testing.assert_allclose(metrics["kl"], kl[counted].mean(), rtol=1e-4)
+    want = sum(
+        {"reward": 1.5, "obs": 0.5, "task": 2.0}[n] * e[counted].mean() for n, e in errors.items()
+    )
+    np.testing.assert_allclose(summed, want + 0.1 * kl[counted].sum(), rtol=1e-4)
+
 
 @pytest.mark.parametrize("terms", [None, 5])
 def test_blocks_of_terms_add_up(monkeypatch, terms):
