@@ -7,10 +7,12 @@ side keeps no state between calls, so that results depend on the arguments alone
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,8 +58,19 @@ def make_c(model: Any, frame_skip: int, seen: tuple[str, ...], contact_forces: b
     return Physics(reset, step, "mujoco")
 
 
+class _Views(NamedTuple):
+    """A batch, and its arrays to write to and to read from."""
+
+    batch: Any
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
 class _Worlds:
-    """The host side: for every number of worlds a ``Batch``, and views of its arrays."""
+    """The host side: for every number of worlds some ``Batch``, and views of its arrays.
+
+    Calls that come at the same time, of several devices, each have a batch of their own.
+    """
 
     def __init__(
         self, model: Any, fields: tuple[str, ...], seen: tuple[str, ...], current: bool
@@ -68,8 +81,8 @@ class _Worlds:
         self._model, self._fields, self._seen = model, fields, seen
         stage = mujoco.mjtStage
         self._stage = int(stage.mjSTAGE_ACC if current else stage.mjSTAGE_NONE)
-        self._batches: dict[int, tuple[Any, list[np.ndarray], list[np.ndarray]]] = {}
-        self._lock = threading.Lock()  # a Batch serves one call at a time
+        self._idle: dict[int, list[_Views]] = {}
+        self._lock = threading.Lock()
 
     def run(self, nstep: int, rows: np.ndarray) -> np.ndarray:
         """Steps worlds; forward dynamics only, if there is no step to make.
@@ -81,8 +94,7 @@ class _Worlds:
         Returns:
           Rows of qpos, qvel, warm start and what is seen.
         """
-        with self._lock:
-            batch, inputs, outputs = self._batch(len(rows))
+        with self._batch(len(rows)) as (batch, inputs, outputs):
             scatter(rows, inputs)
             with without_warnings():
                 if nstep:
@@ -91,14 +103,25 @@ class _Worlds:
                     batch.forward()
             return gather(outputs, rows.dtype)
 
-    def _batch(self, n: int) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
-        """The batch of n worlds, and its arrays to write to and to read from."""
-        if n not in self._batches:
-            while len(self._batches) >= _KEPT:
-                self._batches.pop(next(iter(self._batches)))
-            batch = make_batch(self._model, n)
-            state = [batch.bind(name) for name in ("qpos", "qvel", "qacc_warmstart")]
-            fields = [batch.expand(name) for name in self._fields]
-            seen = [batch.bind(name) for name in self._seen]
-            self._batches[n] = (batch, [*state, batch.bind("ctrl"), *fields], [*state, *seen])
-        return self._batches[n]
+    @contextlib.contextmanager
+    def _batch(self, n: int) -> Iterator[_Views]:
+        """A batch of n worlds that nobody else uses in the meantime."""
+        with self._lock:
+            idle = self._idle.setdefault(n, [])
+            while len(self._idle) > _KEPT:
+                self._idle.pop(next(iter(self._idle)))
+            views = idle.pop() if idle else None
+        if views is None:
+            views = self._make(n)
+        try:
+            yield views
+        finally:
+            with self._lock:
+                idle.append(views)
+
+    def _make(self, n: int) -> _Views:
+        batch = make_batch(self._model, n)
+        state = [batch.bind(name) for name in ("qpos", "qvel", "qacc_warmstart")]
+        fields = [batch.expand(name) for name in self._fields]
+        seen = [batch.bind(name) for name in self._seen]
+        return _Views(batch, [*state, batch.bind("ctrl"), *fields], [*state, *seen])

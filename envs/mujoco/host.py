@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float
 
 Rows = Float[np.ndarray, "n m"]
@@ -18,6 +20,9 @@ Rows = Float[np.ndarray, "n m"]
 
 def on_host(function: Callable[[Rows], Rows], packed: Float[Array, " m"], size: int) -> Array:
     """Calls a function of rows on the host, once for any nesting of ``vmap``.
+
+    Where the tasks lie over the devices of a mesh (its axis "tasks"), each device calls for its
+    own, at the same time as the others; so the function must bear to be called side by side.
 
     Args:
       function: ``rows[n, m] -> rows[n, size]`` in NumPy, of the same type.
@@ -33,8 +38,30 @@ def on_host(function: Callable[[Rows], Rows], packed: Float[Array, " m"], size: 
         rows = function(packed.reshape(-1, packed.shape[-1]))
         return rows.reshape(*packed.shape[:-1], size)
 
-    out = jax.ShapeDtypeStruct((size,), packed.dtype)
-    return jax.pure_callback(call, out, packed, vmap_method="broadcast_all")
+    @custom_vmap
+    def one(packed: Array) -> Array:
+        out = jax.ShapeDtypeStruct((*packed.shape[:-1], size), packed.dtype)
+        return jax.pure_callback(call, out, packed, vmap_method="broadcast_all")
+
+    @one.def_vmap
+    def many(n: int, batched: list[bool], packed: Array) -> tuple[Array, bool]:
+        del batched  # there is but one argument
+        return _on_each_device(one.fun, n)(packed), True
+
+    return one(packed)
+
+
+def _on_each_device(call: Callable[[Array], Array], n: int) -> Callable[[Array], Array]:
+    """A call for n tasks that each device of JAX's mesh makes for its own, if there is a mesh.
+
+    A callback that is not told so is made once, by one device, for all of them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or any(kind is not AxisType.Auto for kind in mesh.axis_types):
+        return call
+    apart = "tasks" in mesh.axis_names and n % mesh.shape["tasks"] == 0
+    spec = PartitionSpec("tasks") if apart else PartitionSpec()
+    return jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
 
 @contextlib.contextmanager
@@ -70,10 +97,14 @@ _silent = _Silent()
 
 
 def make_batch(model: Any, n: int) -> Any:
-    """A ``Batch`` of n simulations of an ``MjModel``, on the cores that this process may use."""
+    """A ``Batch`` of n simulations of an ``MjModel``, on the cores that this process may use.
+
+    Devices that each have a batch share them: more threads than cores would wait for one another.
+    """
     from mujoco.batch import Batch
 
-    return Batch(model, n, nthread=min(n, cores()))
+    devices = jax.local_device_count() if jax.default_backend() == "cpu" else 1
+    return Batch(model, n, nthread=max(1, min(n, cores() // devices)))
 
 
 def scatter(rows: Rows, arrays: Sequence[np.ndarray]) -> None:
