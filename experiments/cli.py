@@ -47,6 +47,9 @@ class Options:
       wandb: also log to this project of Weights & Biases.
       alphas: sweep alpha: one run for each of these and each seed, all side by side in
         folders of their own; none for the one alpha of the method.
+      devices: that the training lies over, a number or all: seeds first, then the tasks of each,
+        which are dealt in as many groups.
+      mesh: which of them, seeds=2,tasks=4 for instance; None for what comes out even.
     """
 
     seeds: Seeds = (0,)
@@ -58,6 +61,8 @@ class Options:
     tensorboard: bool = False
     wandb: str | None = None
     alphas: tuple[float, ...] = ()
+    devices: int | Literal["all"] = 1
+    mesh: str | None = None
 
     def __post_init__(self) -> None:
         """Finds the folder."""

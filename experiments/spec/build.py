@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from experiments.spec.devices import check_devices
@@ -21,6 +22,7 @@ from experiments.spec.learners import LEARNERS
 from experiments.spec.paradigms import Paradigm, paradigm_of
 from roml_jax.methods import METHODS
 from roml_jax.train import TrainState, make_grouped_train, make_train
+from roml_jax.trees import size_in_bytes
 from roml_jax.types import (
     Agent,
     Learner,
@@ -30,6 +32,7 @@ from roml_jax.types import (
     PRNGKey,
     Schedule,
 )
+from roml_jax.wrappers import sharded
 
 
 class Built(NamedTuple):
@@ -45,6 +48,7 @@ class Built(NamedTuple):
     metrics_shape: dict[str, jax.ShapeDtypeStruct]
     phi: Callable[[Any], Array]  # of a state of the task sampler
     watched: tuple[str, ...]  # metrics that must be finite: losses and returns
+    mesh: Mesh | None = None  # of seeds and tasks; None for one device
 
     @property
     def agent(self) -> Agent | Predictor:
@@ -64,8 +68,7 @@ class Built(NamedTuple):
     @property
     def state_bytes(self) -> int:
         """Memory of the state of one seed."""
-        leaves = jax.tree.leaves(self.state_shape)
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        return size_in_bytes(self.state_shape)
 
     def metric_names(self) -> dict[str, tuple[str, ...]]:
         """The columns of each metric: one for a scalar, one per component of a vector."""
@@ -102,10 +105,14 @@ def _traced_once(f: Callable) -> Callable:
     return f if jax.config.values["jax_disable_jit"] else jax.jit(f, inline=True)
 
 
-def build(experiment: Experiment) -> Built:
+def build(experiment: Experiment, mesh: Mesh | None = None) -> Built:
     """Makes the functions of an experiment, and traces them without compiling anything.
 
     The same experiment once more, to be tested or compared, is not traced again.
+
+    Args:
+      experiment: the settings.
+      mesh: whose axis "tasks" the tasks of a training step lie over; None for one device.
 
     Raises:
       UserError: settings are impossible, alone or together.
@@ -113,24 +120,25 @@ def build(experiment: Experiment) -> Built:
     try:
         hash(experiment)
     except TypeError:  # an environment of one's own with arrays among its settings
-        return _build(experiment)
+        return _build(experiment, mesh)
     made_by = LEARNERS[experiment.learner_name], METHODS[experiment.method_name]
     switches = jax.dtypes.canonicalize_dtype(float), jax.config.values["jax_disable_jit"]
-    return _build_once(experiment, made_by, switches)
+    return _build_once(experiment, mesh, made_by, switches)
 
 
 @functools.lru_cache(maxsize=8)
-def _build_once(experiment: Experiment, made_by: Any, switches: Any) -> Built:
+def _build_once(experiment: Experiment, mesh: Mesh | None, made_by: Any, switches: Any) -> Built:
     del made_by, switches  # what else decides what is built
-    return _build(experiment)
+    return _build(experiment, mesh)
 
 
-def _build(experiment: Experiment) -> Built:
+def _build(experiment: Experiment, mesh: Mesh | None) -> Built:
     check_devices()
     env = experiment.env
     try:
         learner = make_learner(experiment)
         method = make_method(experiment, learner)
+        learner = learner if mesh is None else sharded(learner, mesh)
         make_state, one_step = make_grouped_train(learner, method)
         init, grouped_step = _traced_once(make_state), _traced_once(one_step)
         state_shape = jax.eval_shape(init, jax.random.key(0))
@@ -161,6 +169,7 @@ def _build(experiment: Experiment) -> Built:
         metrics_shape,
         sampler.phi,
         ("return_mean", *sorted(grouped.learner)),
+        mesh,
     )
     if built.total_steps < 1:
         raise UserError(

@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from experiments.spec.build import Built
-from experiments.training import checkpoints
+from experiments.training import checkpoints, placement
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.runs import Run
-from roml_jax.evaluate import Evaluation, Purpose, evaluate, sample_tasks
+from roml_jax.evaluate import Evaluation, Purpose, evaluate, evaluation_key, sample_tasks
 from roml_jax.risk import cvar
 from roml_jax.types import PRNGKey
+from roml_jax.wrappers import by_seed
 
 FINITE = "finite"  # the metric that says whether a step can be trusted
 VALIDATED = ("mean", "cvar")  # of the returns of a validation, in this order
@@ -33,7 +36,7 @@ class Functions(NamedTuple):
 
     init: Callable[[PRNGKey], PyTree]
     run_chunk: Callable[[PyTree, Any], tuple[PyTree, dict[str, Array]]]
-    validate: Callable[[PyTree, PRNGKey, Any], Float[Array, "2"]]  # parameters, key, alpha
+    validate: Callable[[PyTree], np.ndarray]  # parameters of all seeds to [S, 2]
     chunk: int  # most steps of a chunk
 
 
@@ -58,20 +61,50 @@ class Session(NamedTuple):
         alphas = [run.experiment.alpha for run in self.runs]
         return alphas if len(set(alphas)) > 1 else []
 
+    @property
+    def several(self) -> bool:
+        """Whether what trains has an axis of seeds."""
+        return len(self.runs) > 1
+
     def one(self, tree: PyTree, i: int) -> PyTree:
-        """The part of the i-th seed."""
-        return tree if len(self.runs) == 1 else jax.tree.map(lambda x: x[i], tree)
+        """The part of the i-th seed; on the host, if it lies over several devices."""
+        if self.built.mesh is not None:
+            return placement.to_host(tree, self.built.mesh, i if self.several else None)
+        return jax.tree.map(lambda x: x[i], tree) if self.several else tree
+
+    def whole(self, tree: PyTree) -> PyTree:
+        """All seeds on the host."""
+        mesh = self.built.mesh
+        return jax.tree.map(np.array, tree) if mesh is None else placement.to_host(tree, mesh)
+
+    def lay(self, state: PyTree) -> PyTree:
+        """A training state where the training expects it."""
+        if self.built.mesh is None:
+            return state
+        return jax.device_put(state, placement.layout(self.built, self.several))
 
 
 def make_evaluate(
-    built: Built, n: int, purpose: Purpose
+    built: Built, n: int, purpose: Purpose, mesh: Mesh | None = None
 ) -> Callable[[PyTree, PRNGKey], Evaluation]:
-    """``(params, key) -> Evaluation`` on n tasks of the original distribution."""
+    """``(params, key) -> Evaluation`` on n tasks of the original distribution.
+
+    Args:
+      built: the experiment.
+      n: number of tasks.
+      purpose: what it is for.
+      mesh: whose axis "tasks" they lie over, where they come out even.
+    """
 
     def run(params: PyTree, key: PRNGKey) -> Evaluation:
         task_key, evaluate_key = jax.random.split(key)
         tasks = sample_tasks(task_key, built.env, n)
-        return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
+        if mesh is None or n % mesh.shape["tasks"]:
+            return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            by_task = NamedSharding(mesh, PartitionSpec("tasks"))
+            tasks = jax.lax.with_sharding_constraint(tasks, by_task)
+            return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
 
     return run
 
@@ -145,37 +178,94 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
       keep: ``run_chunk`` leaves the state that it is given alone, for twice the memory.
     """
     start = time.perf_counter()
-    built, several = session.built, len(session.runs) > 1
-    init, step = (jax.vmap(f) if several else f for f in (built.init, watch(built)))
+    built, several = session.built, session.several
+    init, step = (_side_by_side(session, f) for f in (built.init, watch(built)))
     if session.alphas:
         alphas = jnp.asarray(session.alphas, jnp.float32)
+        at_alphas = _side_by_side(session, lambda alpha, one: watch(built, alpha)(one))
 
         def step(state: PyTree) -> tuple[PyTree, dict[str, Array]]:
-            return jax.vmap(lambda alpha, one: watch(built, alpha)(one))(alphas, state)
+            return at_alphas(alphas, state)
 
     chunk = min(built.experiment.validation_every, built.total_steps)
-    evaluate = make_evaluate(built, built.experiment.validation_tasks, "validation")
+    run_chunk = make_run_chunk(step, chunk)
+    validate, arguments = _make_validate(session)
+    if jax.config.values["jax_disable_jit"]:  # nothing can be compiled ahead
+        return Functions(init, run_chunk, _all_seeds(session, validate), chunk), 0.0
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    keys = jax.ShapeDtypeStruct((len(session.runs),), key.dtype) if several else key
+    state, count = jax.eval_shape(init, keys), jax.ShapeDtypeStruct((), jnp.int32)
+    laid: tuple[Any, Any, Any] = (None, None, None)
+    if built.mesh is not None:
+        everywhere, layout = placement.replicated(built.mesh), placement.layout(built, several)
+        state = jax.tree.map(lambda x, at: x.update(sharding=at), state, layout)
+        laid = (layout, everywhere), layout, everywhere
+    jit_chunk = functools.partial(jax.jit, donate_argnums=() if keep else 0)
+    lowered = [
+        jit_chunk(run_chunk, out_shardings=laid[0]).lower(state, count),
+        jax.jit(init, out_shardings=laid[1]).lower(keys),
+        jax.jit(validate, out_shardings=laid[2]).lower(*arguments),
+    ]
+    with ThreadPoolExecutor(len(lowered)) as pool:
+        run_chunk, init, validate = pool.map(lambda x: x.compile(), lowered)
+    functions = Functions(init, run_chunk, _all_seeds(session, validate), chunk)
+    return functions, time.perf_counter() - start
+
+
+def _side_by_side(session: Session, fn: Callable) -> Callable:
+    """A function of one seed as one of all that train: ``vmap``, over devices if there are some."""
+    mesh = session.built.mesh
+    if not session.several:
+        return fn
+    return jax.vmap(fn) if mesh is None else by_seed(fn, mesh)
+
+
+def _make_validate(session: Session) -> tuple[Callable, tuple]:
+    """``(params, key, alpha) -> [2]``, and the shapes of its arguments.
+
+    Over several devices it is a function of all seeds at once. On one it is of one at a time,
+    which takes the least memory.
+    """
+    built, mesh = session.built, session.built.mesh
+    evaluate = make_evaluate(built, built.experiment.validation_tasks, "validation", mesh)
 
     def validate(params: PyTree, key: PRNGKey, alpha: Float[Array, ""]) -> Float[Array, "2"]:
         returns = evaluate(params, key).returns
         return jnp.stack([jnp.mean(returns), cvar(returns, alpha)])
 
-    if jax.config.values["jax_disable_jit"]:  # nothing can be compiled ahead
-        return Functions(init, make_run_chunk(step, chunk), validate, chunk), 0.0
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    keys = jax.ShapeDtypeStruct((len(session.runs),), key.dtype) if several else key
-    state = jax.eval_shape(init, keys)
     params = jax.eval_shape(built.learner.params, built.state_shape.learner)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = [
-        jax.jit(make_run_chunk(step, chunk), donate_argnums=() if keep else 0).lower(state, count),
-        jax.jit(init).lower(keys),
-        jax.jit(validate).lower(params, key, jax.ShapeDtypeStruct((), jnp.float32)),
-    ]
-    with ThreadPoolExecutor(len(lowered)) as pool:
-        run_chunk, compiled_init, compiled_validate = pool.map(lambda x: x.compile(), lowered)
-    functions = Functions(compiled_init, run_chunk, compiled_validate, chunk)
-    return functions, time.perf_counter() - start
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = params, key, jax.ShapeDtypeStruct((), jnp.float32)
+    if mesh is None:
+        return validate, shapes
+    lead = (len(session.runs),) if session.several else ()
+    at = NamedSharding(mesh, PartitionSpec("seeds") if session.several else PartitionSpec())
+    laid = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=at), shapes
+    )
+    return _side_by_side(session, validate), laid
+
+
+def _all_seeds(session: Session, validate: Callable) -> Callable[[PyTree], np.ndarray]:
+    """``params -> [S, 2]``: the validation of every seed, on its own tasks."""
+    mesh, runs = session.built.mesh, session.runs
+    keys = [evaluation_key(run.evaluation_seed, "validation") for run in runs]
+    alphas = [np.float32(run.experiment.alpha) for run in runs]
+
+    def one_by_one(params: PyTree) -> np.ndarray:
+        each = zip(range(len(runs)), keys, alphas, strict=True)
+        return np.stack([np.asarray(validate(session.one(params, i), *rest)) for i, *rest in each])
+
+    if mesh is None:
+        return one_by_one
+    at = NamedSharding(mesh, PartitionSpec("seeds") if session.several else PartitionSpec())
+    told = (jnp.stack(keys), np.stack(alphas)) if session.several else (keys[0], alphas[0])
+    laid = jax.device_put(told, at)
+
+    def at_once(params: PyTree) -> np.ndarray:
+        return np.asarray(validate(jax.device_put(params, at), *laid)).reshape(len(runs), 2)
+
+    return at_once
 
 
 def start_state(
@@ -193,7 +283,7 @@ def start_state(
         saved = [checkpoints.restore(path, shape, step) for path in session.paths]
         best = [one.best for one in saved]
         states = [saved.pop(0).state for _ in range(len(saved))]
-        return checkpoints.to_device(states, shape.state), best
+        return session.lay(checkpoints.to_device(states, shape.state)), best
     keys = [jax.random.key(seed) for seed in session.seeds]
     state = functions.init(keys[0] if len(keys) == 1 else jnp.stack(keys))
     return state, [{} for _ in keys]

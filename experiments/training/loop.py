@@ -28,7 +28,6 @@ from experiments.training.checkpoints import Best, Saved
 from experiments.training.device import FINITE, VALIDATED, Functions, Session, agent, compiled_skip
 from experiments.training.runs import MetricsLog
 from experiments.training.trackers import MakeTracker
-from roml_jax.evaluate import evaluation_key
 from roml_jax.types import UNTOLD
 
 _SECONDS = 1.0  # that a chunk should take
@@ -139,7 +138,7 @@ class Loop:
         self.unsaved: str | None = None  # why the last checkpoint could not be written
         # An agent with these parameters has learned nothing: its score is taken for unknown.
         learned = any(np.isfinite(best.value) for one in self.best for best in one.values())
-        self._untrained = None if learned else jax.tree.map(np.array, self._params())
+        self._untrained = None if learned else session.whole(self._params())
         self._metric_names = session.built.metric_names()
         self._metric_names.pop(_BROKEN, None)  # which is told when training stops
         metrics = [column for columns in self._metric_names.values() for column in columns]
@@ -266,7 +265,8 @@ class Loop:
         run_chunk, several = self.functions.run_chunk, len(self.session.runs) > 1
         state = run_chunk(before, np.int32(good))[0] if good else before
         after, _ = run_chunk(state, np.int32(1))
-        self.state = compiled_skip(several)(state, after, bad if several else bad[0])
+        mended = compiled_skip(several)(state, after, bad if several else bad[0])
+        self.state = self.session.lay(mended)
         self.skipped += int(bad.sum())
 
     def _diagnosis(self, row: dict[str, Any], i: int) -> str:
@@ -301,17 +301,8 @@ class Loop:
     def _validate(self, bar: tqdm) -> list[dict[str, Any]]:
         """Mean and CVaR of every seed, shown on the bar (averaged over seeds); notes the best."""
         params = self._params()
-        results = [
-            np.asarray(
-                self.functions.validate(
-                    self.session.one(params, i),
-                    evaluation_key(run.evaluation_seed, "validation"),
-                    np.float32(run.experiment.alpha),
-                )
-            )
-            for i, run in enumerate(self.session.runs)
-        ]
-        if self._untrained is not None and not same(self._untrained, params):
+        results = self.functions.validate(params)
+        if self._untrained is not None and not same(self._untrained, self.session.whole(params)):
             self._untrained = None
         for i, result in enumerate(results):
             known = result if self._untrained is None else np.full_like(result, np.nan)

@@ -10,8 +10,8 @@ from experiments.spec.build import Built
 from experiments.spec.experiment import Experiment, at_alpha, settings
 from experiments.spec.learners import LEARNERS
 from experiments.spec.words import split_row
+from experiments.training import placement
 from experiments.training.agents import Score, mean_and_ci
-from experiments.training.host import device_name
 from experiments.training.runs import Run
 from roml_jax.methods import METHODS
 
@@ -32,7 +32,9 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
         "checks": f"validation on {experiment.validation_tasks:,} tasks every "
         f"{experiment.validation_every:,} steps, test of {agent_words(experiment.tested_agent())} "
         f"on {experiment.test_tasks:,} tasks",
-        "device": f"{device_name()}, {_memory(built.state_bytes * len(runs))} of training state",
+        "device": f"{placement.in_words(built)}, "
+        f"{_memory(placement.memory_of_each(built, len(runs)))} of training state"
+        f"{' on each' if built.mesh else ''}",
         "output": _folders(paths),
     }
     rows |= PRESETS[runs[0].env].plan(built.env)

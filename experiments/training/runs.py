@@ -218,6 +218,8 @@ def check_same(path: Path, run: Run) -> bool:
     """
     old, new = settings(read_config(path).experiment), settings(run.experiment)
     differing = [name for name in new if old[name] != new[name]]
+    if new.get("groups") == 1 and "groups" in differing:  # unsaid: they come with the devices
+        differing.remove("groups")
     told = [f"{name} {old[name]} there, {new[name]} here" for name in differing]
     paced = METHODS[run.experiment.method_name].paced
     free = _FREE - {"frames"} if paced else _FREE
@@ -253,6 +255,14 @@ def _check_switches(path: Path) -> None:
         warn(
             f"{path} goes on under other switches, and rounds otherwise: {'; '.join(told.values())}"
         )
+
+
+def groups_of(path: Path) -> int | None:
+    """Groups that the run of a directory deals its tasks in; None for no run."""
+    if status(path) == "new":
+        return None
+    learner: Any = read_config(path).experiment.learner
+    return getattr(learner, "groups", None)
 
 
 def validates_otherwise(path: Path, run: Run) -> bool:

@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from jax.sharding import Mesh
 
 from experiments import cli
 from experiments.presets import PRESETS
@@ -18,7 +20,7 @@ from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
 from experiments.spec.words import check_alphas, check_seeds
-from experiments.training import agents, checkpoints, lock, report, runs, trackers
+from experiments.training import agents, checkpoints, lock, placement, report, runs, trackers
 from experiments.training.device import Session, compile_functions, start_state
 from experiments.training.loop import (
     Loop,
@@ -53,9 +55,27 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
         chosen = [run.at_alpha(alpha) for alpha in alphas for run in chosen]
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
-    built = build(chosen[0].experiment)  # refuses what cannot be, before any folder is made
+    mesh, chosen = _place(chosen, options)
+    built = build(chosen[0].experiment, mesh)  # refuses what cannot be, before any folder is made
     with lock.hold([run.path(options.out) for run in chosen]):
         return _train_held(chosen, built, options, argv)
+
+
+def _place(chosen: list[Run], options: cli.Options) -> tuple[Mesh | None, list[Run]]:
+    """Where runs are to lie, and the runs with as many groups of tasks as that needs."""
+    learner: Any = chosen[0].experiment.learner
+    todo = (
+        chosen
+        if options.overwrite
+        else [run for run in chosen if runs.status(run.path(options.out)) != "finished"]
+    )
+    mesh = placement.make_mesh(
+        options.devices, options.mesh, len(todo or chosen), learner.num_tasks
+    )
+    before = None if options.overwrite else runs.groups_of(chosen[0].path(options.out))
+    return mesh, [
+        run._replace(experiment=placement.in_groups(run.experiment, mesh, before)) for run in chosen
+    ]
 
 
 def _train_held(chosen: list[Run], built: Built, options: cli.Options, argv: Sequence[str]) -> int:

@@ -174,7 +174,7 @@ def test_an_untrained_agent_is_never_the_best(run_tiny, tmp_path, monkeypatch, c
 
     def scored(*args, **options):
         functions, seconds = compile_functions(*args, **options)
-        score = lambda *_: np.full(2, next(scores))  # noqa: E731
+        score = lambda *_: np.full((1, 2), next(scores))  # noqa: E731
         return functions._replace(validate=score), seconds
 
     monkeypatch.setattr(trainer, "compile_functions", scored)
