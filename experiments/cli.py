@@ -50,6 +50,10 @@ class Options:
       devices: that the training lies over, a number or all: seeds first, then the tasks of each,
         which are dealt in as many groups.
       mesh: which of them, seeds=2,tasks=4 for instance; None for what comes out even.
+      coordinator: HOST:PORT of the first of several processes that train as one, on machines of
+        their own perhaps; auto where SLURM, Open MPI or a TPU pod says it, and the two numbers.
+      process_id: which of them this is, from 0 on.
+      num_processes: how many they are.
     """
 
     seeds: Seeds = (0,)
@@ -63,6 +67,9 @@ class Options:
     alphas: tuple[float, ...] = ()
     devices: int | Literal["all"] = 1
     mesh: str | None = None
+    coordinator: str | None = None
+    process_id: int | None = None
+    num_processes: int | None = None
 
     def __post_init__(self) -> None:
         """Finds the folder."""

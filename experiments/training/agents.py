@@ -18,7 +18,7 @@ from experiments.spec.experiment import Checkpoint
 from experiments.spec.view import View
 from experiments.training import checkpoints
 from experiments.training.device import agent, make_evaluate, saved_shape
-from experiments.training.placement import all_tasks
+from experiments.training.placement import all_tasks, replicated
 from roml_jax.evaluate import evaluation_key
 from roml_jax.risk import cvar
 
@@ -46,7 +46,9 @@ def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int]
       all methods and learners. Columns: seed, task_index, task_0, …, episode, return, and
       those of the view.
     """
-    compiled = jax.jit(make_evaluate(built, n, "test", all_tasks(built.mesh)))
+    mesh = all_tasks(built.mesh)
+    where = replicated(mesh) if mesh else None
+    compiled = jax.jit(make_evaluate(built, n, "test", mesh), out_shardings=where)
 
     def run(params: PyTree, seed: int) -> pd.DataFrame:
         result = jax.tree.map(np.asarray, compiled(params, evaluation_key(seed, "test")))

@@ -127,7 +127,8 @@ def save(path: Path, step: int, saved: Saved, description: dict[str, Any]) -> No
         partial = target.with_name(f".{step}")
         shutil.rmtree(partial, ignore_errors=True)
         data = {
-            name: _nested(jax.tree.map(_stored, part)) for name, part in saved._asdict().items()
+            name: _nested(jax.tree.map(lambda leaf: np.asarray(_stored(leaf)), part))
+            for name, part in saved._asdict().items()
         }
         _check_room(target.parent, data)
         with _plain_name(partial.parent) as folder:
@@ -226,12 +227,27 @@ def _orbax() -> Any:
     return ocp
 
 
+def _alone(ocp: Any) -> dict[str, Any]:
+    """Options of orbax under which this process waits for no other: one writes, and one reads."""
+    if jax.process_count() == 1:
+        return {}
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(me, {me}, f"process {me}")
+    return {"multiprocessing_options": options}
+
+
 def _write(folder: Path, data: dict[str, Any], description: dict[str, Any]) -> None:
     """Writes all parts of a checkpoint."""
     ocp = _orbax()
+    alone = _alone(ocp)
+    handlers = {name: ocp.PyTreeCheckpointHandler(**alone) for name in data}
+    handlers |= {"config": ocp.JsonCheckpointHandler(**alone)}
     parts = {name: ocp.args.PyTreeSave(part) for name, part in data.items()}
     whole = ocp.args.Composite(**parts, config=ocp.args.JsonSave(description))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    together = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(**alone), **handlers
+    )
+    with ocp.Checkpointer(together, **alone) as checkpointer:
         checkpointer.save(folder, whole)
 
 
@@ -291,8 +307,11 @@ def _check_room(folder: Path, data: PyTree) -> None:
 def _read(folder: Path) -> Any:
     """All arrays of a part of a checkpoint on the host, nested by their own names."""
     ocp = _orbax()
-    handler = ocp.PyTreeCheckpointHandler()
-    with _plain_name(folder.parent) as parent, ocp.Checkpointer(handler) as checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(**_alone(ocp))
+    with (
+        _plain_name(folder.parent) as parent,
+        ocp.Checkpointer(handler, **_alone(ocp)) as checkpointer,
+    ):
         folder = parent / folder.name
         metadata = handler.metadata(folder)
         tree = getattr(metadata, "tree", metadata)

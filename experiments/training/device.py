@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from experiments.spec.build import Built
-from experiments.training import checkpoints, placement
+from experiments.training import checkpoints, hosts, placement
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.runs import Run
 from roml_jax.evaluate import Evaluation, Purpose, evaluate, evaluation_key, sample_tasks
@@ -81,7 +81,7 @@ class Session(NamedTuple):
         """A training state where the training expects it."""
         if self.built.mesh is None:
             return state
-        return jax.device_put(state, placement.layout(self.built, self.several))
+        return placement.lay(state, placement.layout(self.built, self.several))
 
 
 def make_evaluate(
@@ -200,6 +200,7 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
         everywhere, layout = placement.replicated(built.mesh), placement.layout(built, several)
         state = jax.tree.map(lambda x, at: x.update(sharding=at), state, layout)
         laid = (layout, everywhere), layout, everywhere
+        keys = keys.update(sharding=everywhere)
     jit_chunk = functools.partial(jax.jit, donate_argnums=() if keep else 0)
     lowered = [
         jit_chunk(run_chunk, out_shardings=laid[0]).lower(state, count),
@@ -207,7 +208,10 @@ def compile_functions(session: Session, keep: bool = False) -> tuple[Functions, 
         jax.jit(validate, out_shardings=laid[2]).lower(*arguments),
     ]
     with ThreadPoolExecutor(len(lowered)) as pool:
-        run_chunk, init, validate = pool.map(lambda x: x.compile(), lowered)
+        compiled = list(pool.map(lambda x: x.compile(), lowered))
+    if built.mesh is not None:
+        compiled = [placement.settled(program) for program in compiled]
+    run_chunk, init, validate = compiled
     functions = Functions(init, run_chunk, _all_seeds(session, validate), chunk)
     return functions, time.perf_counter() - start
 
@@ -260,10 +264,10 @@ def _all_seeds(session: Session, validate: Callable) -> Callable[[PyTree], np.nd
         return one_by_one
     at = NamedSharding(mesh, PartitionSpec("seeds") if session.several else PartitionSpec())
     told = (jnp.stack(keys), np.stack(alphas)) if session.several else (keys[0], alphas[0])
-    laid = jax.device_put(told, at)
+    laid = placement.lay(told, at)
 
     def at_once(params: PyTree) -> np.ndarray:
-        return np.asarray(validate(jax.device_put(params, at), *laid)).reshape(len(runs), 2)
+        return np.asarray(validate(placement.lay(params, at), *laid)).reshape(len(runs), 2)
 
     return at_once
 
@@ -280,10 +284,14 @@ def start_state(
     """
     if step is not None:
         shape = saved_shape(session.built)
-        saved = [checkpoints.restore(path, shape, step) for path in session.paths]
+        saved = hosts.first(
+            lambda: [checkpoints.restore(path, shape, step) for path in session.paths]
+        )
         best = [one.best for one in saved]
         states = [saved.pop(0).state for _ in range(len(saved))]
         return session.lay(checkpoints.to_device(states, shape.state)), best
-    keys = [jax.random.key(seed) for seed in session.seeds]
-    state = functions.init(keys[0] if len(keys) == 1 else jnp.stack(keys))
-    return state, [{} for _ in keys]
+    seeds = [jax.random.key(seed) for seed in session.seeds]
+    keys = seeds[0] if len(seeds) == 1 else jnp.stack(seeds)
+    if session.built.mesh is not None:
+        keys = placement.lay(keys, placement.replicated(session.built.mesh))
+    return functions.init(keys), [{} for _ in seeds]

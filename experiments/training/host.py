@@ -28,7 +28,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
     Args:
       root: of the file system, for tests.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")

@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import datetime
 from types import FrameType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from experiments.spec.errors import warn
-from experiments.training import checkpoints
+from experiments.training import checkpoints, hosts
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.device import FINITE, VALIDATED, Functions, Session, agent, compiled_skip
 from experiments.training.runs import MetricsLog
@@ -34,6 +34,7 @@ _SECONDS = 1.0  # that a chunk should take
 _FIRST = 20.0  # seconds after which the first checkpoint is written
 _LINES = 30.0  # seconds between lines where no terminal shows a bar
 _RETRY = 30.0  # seconds between attempts to save what must not be lost
+Saving: TypeAlias = Literal["saved", "no room", "failed"]
 _BROKEN = "broken_task"  # the metric that names the first one
 _LEADING, _SKIPPED = ("step", "frames", "seconds"), "skipped"
 _VALIDATION = {name: f"validation_{name}" for name in VALIDATED}
@@ -168,19 +169,23 @@ class Loop:
             bar = stack.enter_context(_bar(total * per_step, self.step * per_step, frames))
             if self.step == 0:
                 self._log([[{"step": 0, **row}] for row in self._validate(bar)])
-            while self.step < total and stop.number is None:
+            stopped = 0
+            while self.step < total and not stopped:
                 begun, before = time.perf_counter(), self.step
                 self._advance(min(chunk, self._steps_to_validation()), bar)
                 bar.update((self.step - before) * per_step)
-                seconds = (time.perf_counter() - begun) / (self.step - before)
-                chunk = int(np.clip(_SECONDS / seconds, 1, self.functions.chunk))
-                if time.perf_counter() - saved > wait:
+                now = time.perf_counter()
+                chunk = _as_many((now - begun) / (self.step - before), self.functions.chunk)
+                # Several processes go by the first one's clock, and stop if any of them must.
+                told = hosts.gather(chunk, now - saved > wait, stop.number or 0)
+                chunk, stopped = int(told[0, 0]), int(told[:, 2].max())
+                if told[0, 1]:
                     self._try_to_save()
                     saved, wait = time.perf_counter(), self.options.checkpoint_seconds
             while self._try_to_save() == "no room":  # the state lives only as long as this process
                 warn(f"trying again in {_RETRY:.0f} s: make room (or Ctrl-C twice to give up)")
                 time.sleep(_RETRY)
-        return stop.number
+        return stopped or None
 
     def tested_agent(self, i: int) -> tuple[PyTree, int]:
         """The agent of the i-th seed that is to be tested, and the step that it is of.
@@ -204,6 +209,8 @@ class Loop:
         failure = None
         for i, (run, path) in enumerate(zip(self.session.runs, self.session.paths, strict=True)):
             saved = Saved(self.session.one(self.state, i), self.best[i])
+            if not hosts.is_first():  # which was needed to put the state together
+                continue
             about = run.describe(self.session.seeds, self.session.alphas)
             try:
                 checkpoints.save(path, self.step, saved, about)
@@ -212,18 +219,21 @@ class Loop:
         if failure is not None:
             raise failure
 
-    def _try_to_save(self) -> Literal["saved", "no room", "failed"]:
+    def _try_to_save(self) -> Saving:
         """Saves; says why if that is impossible now, for training goes on without."""
-        self.unsaved = None
+        self.unsaved, result = None, 0
         try:
             self.save()
         except Exception as error:  # a full disk, a lost drive, a folder that is gone
+            if hosts.other_died(error):
+                raise
             told = [line for line in str(error).splitlines() if line.strip()]
             reason = told[0] if told else type(error).__name__
             self.unsaved = f"the checkpoint of step {self.step:,} could not be written: {reason}"
             warn(self.unsaved)
-            return "no room" if checkpoints.lacks_room(error) else "failed"
-        return "saved"
+            result = 1 if checkpoints.lacks_room(error) else 2
+        results: tuple[Saving, ...] = ("saved", "no room", "failed")
+        return results[int(hosts.gather(result)[0, 0])]
 
     # -------------------------------------------------------------- training
 
@@ -336,6 +346,11 @@ class Loop:
                     trackers[i].write(row)
 
 
+def _as_many(seconds: float, most: int) -> int:
+    """Steps of a chunk, by the seconds that one takes."""
+    return int(np.clip(_SECONDS / seconds, 1, most))
+
+
 def same(a: PyTree, b: PyTree) -> bool:
     """Whether two pytrees hold the same numbers."""
     return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
@@ -380,4 +395,5 @@ def _bar(total: int, done: int, frames: str) -> tqdm:
         unit_scale=True,
         mininterval=0.5 if terminal else _LINES,
         bar_format=layout + "  {postfix}",
+        disable=not hosts.is_first(),
     )

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -128,6 +129,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def lay(tree: PyTree, where: Any) -> PyTree:
+    """A pytree by a layout, on the devices of all processes, which must all hold it."""
+    return settled(jax.jit(lambda x: x, out_shardings=where))(tree)
+
+
+def settled(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that returns when all devices are done.
+
+    CPUs run programs side by side that do not wait for each other; those of several processes
+    would then exchange in different orders.
+    """
+    return lambda *args: jax.block_until_ready(fn(*args))
+
+
 @functools.cache
 def _gather(mesh: Mesh) -> Any:
     return jax.jit(lambda x: x, out_shardings=replicated(mesh))
@@ -150,7 +165,7 @@ def to_host(tree: PyTree, mesh: Mesh, i: int | None = None) -> PyTree:
     def fetch(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
             return leaf if i is None else leaf[i]
-        here = _gather(mesh)(leaf) if i is None else _gather_one(mesh)(leaf, i)
+        here = settled(_gather(mesh))(leaf) if i is None else settled(_gather_one(mesh))(leaf, i)
         if jax.dtypes.issubdtype(here.dtype, jax.dtypes.prng_key):
             data: Any = np.asarray(jax.random.key_data(here))
             return jax.random.wrap_key_data(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import signal
 import sys
@@ -20,7 +21,7 @@ from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
 from experiments.spec.words import check_alphas, check_seeds
-from experiments.training import agents, checkpoints, lock, placement, report, runs, trackers
+from experiments.training import agents, checkpoints, hosts, lock, placement, report, runs, trackers
 from experiments.training.device import Session, compile_functions, start_state
 from experiments.training.loop import (
     Loop,
@@ -49,6 +50,26 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
       UserError: what was asked for is impossible.
     """
     options = command.options
+    hosts.join(options.coordinator, options.process_id, options.num_processes)
+    try:
+        return _train_here(env, command, argv)
+    except Exception as error:
+        if hosts.other_died(error):
+            again = program.command("train", argv)
+            told = str(error).splitlines()[0]
+            print(
+                f"error: a process of this training is gone ({told}): start all of them again, "
+                f"to go on from the last checkpoint: {again}",
+                file=sys.stderr,
+            )
+            hosts.leave(1)
+        raise
+
+
+def _train_here(env: str, command: cli.Command, argv: Sequence[str]) -> int:
+    """``train`` in each process that trains."""
+    options = dataclasses.replace(command.options, out=hosts.place(command.options.out))
+    hosts.quiet()
     name = _folder(options.name)
     chosen = [Run(env, command.experiment, seed, name) for seed in check_seeds(options.seeds)]
     if alphas := check_alphas(options.alphas):
@@ -64,32 +85,36 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
 def _place(chosen: list[Run], options: cli.Options) -> tuple[Mesh | None, list[Run]]:
     """Where runs are to lie, and the runs with as many groups of tasks as that needs."""
     learner: Any = chosen[0].experiment.learner
-    todo = (
-        chosen
-        if options.overwrite
-        else [run for run in chosen if runs.status(run.path(options.out)) != "finished"]
-    )
-    mesh = placement.make_mesh(
-        options.devices, options.mesh, len(todo or chosen), learner.num_tasks
-    )
-    before = None if options.overwrite else runs.groups_of(chosen[0].path(options.out))
+
+    def ask_files() -> tuple[int, int | None]:
+        if options.overwrite:
+            return len(chosen), None
+        paths = [run.path(options.out) for run in chosen]
+        left = [path for path in paths if runs.status(path) != "finished"]
+        return len(left or paths), runs.groups_of(paths[0])
+
+    count, groups = hosts.first(ask_files)
+    mesh = placement.make_mesh(options.devices, options.mesh, count, learner.num_tasks)
     return mesh, [
-        run._replace(experiment=placement.in_groups(run.experiment, mesh, before)) for run in chosen
+        run._replace(experiment=placement.in_groups(run.experiment, mesh, groups)) for run in chosen
     ]
 
 
 def _train_held(chosen: list[Run], built: Built, options: cli.Options, argv: Sequence[str]) -> int:
     """``train`` of runs whose folders are no other process's."""
-    chosen = _to_do(chosen, options)
+    todo = hosts.first(lambda: [chosen.index(run) for run in _to_do(chosen, options)])
+    chosen = [chosen[i] for i in todo]
     paths, seeds = [run.path(options.out) for run in chosen], [run.seed for run in chosen]
-    step = None if options.overwrite else common_step(paths)
+    step = hosts.first(lambda: None if options.overwrite else common_step(paths))
     session = Session(built, chosen, paths)
     if step is not None and step > built.total_steps:
         raise UserError(
             f"{paths[0]} has come to step {step:,}, and --frames ends at {built.total_steps:,}: "
             "choose more, or --overwrite"
         )
-    other_tasks = step is not None and any(map(runs.validates_otherwise, paths, chosen))
+    other_tasks = hosts.first(
+        lambda: step is not None and any(map(runs.validates_otherwise, paths, chosen))
+    )
     print(report.plan(built, chosen, paths, step), flush=True)
     for run, path in zip(chosen, paths, strict=True):
         path.mkdir(parents=True, exist_ok=True)
