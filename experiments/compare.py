@@ -30,6 +30,10 @@ _NOT_HERE = {
     "--name": "the folder of a variant has the name of the variant",
     "--overwrite": "remove what is to be trained anew, or choose another --out",
     "--no-overwrite": "nothing is overwritten",
+    **dict.fromkeys(
+        ("--coordinator", "--process-id", "--num-processes"),
+        "several processes train one group of seeds at a time, by experiments.train",
+    ),
 }
 
 

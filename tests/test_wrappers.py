@@ -210,7 +210,7 @@ def test_eight_devices_do_what_one_does(name):
     # Buffers lie with their tasks; nothing larger than returns, or tasks, is gathered.
     assert {*told["parts"]} == ({8} if name in ("varibad", "pearl") else set())
     assert told["gathered"] <= 4 * 16
-    assert told["exchanged"] < 8 * told["params"]
+    assert told["exchanged"] < 8 * told["params"] + 1024
 
 
 def test_wrong_meshes(learner):

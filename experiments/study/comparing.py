@@ -14,6 +14,8 @@ from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.words import seed_words
 from experiments.study import results, sheets
+from experiments.study.launch import make_jobs, make_launcher
+from experiments.study.launch.jobs import run_all
 from experiments.study.options import CompareOptions
 from experiments.study.plan import (
     Group,
@@ -52,7 +54,7 @@ def compare(options: CompareOptions, rest: list[str], argv: Sequence[str]) -> in
         return 0
     again = program.command("compare", argv)
     try:
-        code, failures = (0, []) if options.collect else train_groups(groups)
+        code, failures = (0, []) if options.collect else _train(groups, options)
         if code < 128:
             finish(methods, options, quiet=bool(failures))
     except KeyboardInterrupt:
@@ -63,6 +65,14 @@ def compare(options: CompareOptions, rest: list[str], argv: Sequence[str]) -> in
     for failure in failures:
         print("failed:", failure, file=sys.stderr)
     return code
+
+
+def _train(groups: list[Group], options: CompareOptions) -> tuple[int, list[str]]:
+    """Trains groups here or elsewhere; returns the exit code and what has failed."""
+    launcher = make_launcher(options)
+    return (
+        train_groups(groups) if launcher is None else run_all(make_jobs(groups, options), launcher)
+    )
 
 
 def train_groups(groups: list[Group]) -> tuple[int, list[str]]:

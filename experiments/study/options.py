@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,12 @@ class CompareOptions:
       results: folder of results and tables of all environments; None for OUT/results.
       at_once: most seeds that train side by side; None for as many as memory allows.
       checkpoint_minutes: minutes between checkpoints during training.
+      launcher: who runs the trainings: this process, one after another (local), a Ray cluster, or
+        SLURM, all at once.
+      job_cores: of each training in a cluster.
+      job_gpus: of each training in a cluster; a part of one shares it.
+      job_hours: that SLURM gives each, before it goes on with it in another job.
+      slurm: NAME=VALUE, partition=gpu for instance: what else SLURM shall know.
       plan: only say what would be done.
       collect: train nothing; make results and tables of what is finished.
     """
@@ -42,6 +48,11 @@ class CompareOptions:
     results: str | None = None
     at_once: int | None = None
     checkpoint_minutes: float = 10.0
+    launcher: Literal["local", "ray", "slurm"] = "local"
+    job_cores: int = 2
+    job_gpus: float = 0.0
+    job_hours: float = 24.0
+    slurm: tuple[str, ...] = ()
     plan: bool = False
     collect: bool = False
 

@@ -60,6 +60,12 @@ class Group(NamedTuple):
         return [*self.method.argv, "--seeds", *seed_words(self.seeds)]
 
     @property
+    def memory(self) -> int:
+        """Bytes that training takes."""
+        row = self.method
+        return schedule.memory_of(row.built.state_bytes * row.copies * row.width, len(self.seeds))
+
+    @property
     def frames(self) -> int:
         """Still to train, over all seeds."""
         built = self.method.built
@@ -131,7 +137,9 @@ def make_groups(
 ) -> tuple[list[Group], int | None]:
     """What trains, in order, and the memory that is free."""
     groups: list[Group] = []
-    free = free_memory()
+    # That of another machine is its own affair: as many seeds as are asked for, or one a job.
+    here = options.launcher == "local"
+    free = free_memory() if here else None
     for method, finished in zip(methods, done, strict=True):
         size = method.built.state_bytes * method.copies * method.width
         most = schedule.seeds_at_once(size, free, options.at_once)
@@ -200,9 +208,14 @@ def plan_words(
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     learners = dict.fromkeys(method.built.experiment.learner_name for method in methods)
     memory = "unknown" if free is None else f"{free / _GIB:.1f} GiB free"
+    where = f"memory: {memory}"
+    if options.launcher != "local":
+        most = max((group.memory for group in groups), default=0) / _GIB
+        where = f"by {options.launcher}: {len(groups)} jobs of {options.job_cores} cores, "
+        where += f"{options.job_gpus:g} GPUs and up to {most:.1f} GiB each"
     return "\n".join(
         [
-            f"{options.env} on {', '.join(learners)}, memory: {memory}",
+            f"{options.env} on {', '.join(learners)}, {where}",
             *(
                 f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}"
                 for a, b, c, d in rows

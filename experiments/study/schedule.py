@@ -112,6 +112,11 @@ def seeds_at_once(state_bytes: int, free: int | None, asked: int | None) -> int:
     return min(room, asked or room)
 
 
+def memory_of(state_bytes: int, seeds: int) -> int:
+    """Bytes that a training takes with seeds side by side."""
+    return int(_FIXED_BYTES + _STATE_COPIES * state_bytes * seeds)
+
+
 def all_flags(env: str) -> set[str]:
     """The flags that a training of some learner and method takes."""
     return flags_of(env, itertools.product(PRESETS[env].learner_names(), METHODS))
