@@ -55,24 +55,26 @@ _BELIEF = dataclasses.replace(
     updates=4,
 )
 # The published weight of the divergence outweighs what critics of such small returns have to gain
-# from the goal: the latent then holds its distance, and not where it is.
+# from the goal: the latent then holds its distance, and not where it is. And an agent that is sure
+# of itself before it knows the goal walks straight on, from where it cannot tell two goals apart.
 _PEARL = PEARLConfig(
     num_tasks=_TASKS,
     slots=1024,
     warmup_frames=40_000,
     gradient_steps=64,
-    kl_weight=0.001,
-    meta_batch=16,
-    batch_size=32,
+    kl_weight=0.0001,
+    meta_batch=64,
+    batch_size=8,
     context_batch=20,
     encoder_layers=(64, 64),
     encoder_learning_rate=1e-3,
+    next_obs_in_context=True,
     sac=SACConfig(
         layers=(64, 64),
         discount=0.9,
         target_rate=0.01,
         learning_rate=1e-3,
-        temperature=0.05,
+        temperature=0.3,
         critic="targets",
     ),
 )
