@@ -54,6 +54,8 @@ class Options:
         their own perhaps; auto where SLURM, Open MPI or a TPU pod says it, and the two numbers.
       process_id: which of them this is, from 0 on.
       num_processes: how many they are.
+      compile_cache: folder of compiled programs, which the next start of the same training takes
+        from there; auto for one in the user's cache folder, none for none.
     """
 
     seeds: Seeds = (0,)
@@ -70,10 +72,14 @@ class Options:
     coordinator: str | None = None
     process_id: int | None = None
     num_processes: int | None = None
+    compile_cache: str = "auto"
 
     def __post_init__(self) -> None:
         """Finds the folder."""
         object.__setattr__(self, "out", str(place("--out", self.out)))
+        if self.compile_cache not in ("auto", "none"):
+            folder = place("--compile-cache", self.compile_cache)
+            object.__setattr__(self, "compile_cache", str(folder))
 
 
 @dataclasses.dataclass(frozen=True)

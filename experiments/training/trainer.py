@@ -21,7 +21,17 @@ from experiments.spec import program
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
 from experiments.spec.words import check_alphas, check_seeds
-from experiments.training import agents, checkpoints, hosts, lock, placement, report, runs, trackers
+from experiments.training import (
+    agents,
+    checkpoints,
+    compile_cache,
+    hosts,
+    lock,
+    placement,
+    report,
+    runs,
+    trackers,
+)
 from experiments.training.device import Session, compile_functions, start_state
 from experiments.training.loop import (
     Loop,
@@ -51,6 +61,7 @@ def train(env: str, command: cli.Command, argv: Sequence[str]) -> int:
     """
     options = command.options
     hosts.join(options.coordinator, options.process_id, options.num_processes)
+    compile_cache.keep_programs(options.compile_cache)
     try:
         return _train_here(env, command, argv)
     except Exception as error:

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -25,6 +26,15 @@ _TINY = """
   --validation-tasks 8 --validation-every 6 --test-tasks 12 --checkpoint-minutes 1000
 """
 TINY = _TINY.split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_programs_of_the_user(tmp_path_factory):
+    """Neither tests nor processes that they start touch the user's cache of programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "compile_cache", SimpleNamespace(keep_programs=lambda where: None))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -162,11 +162,11 @@ def test_ray_goes_on_elsewhere_when_a_machine_is_lost(training, monkeypatch):
     look, taken = engine.look, []
 
     def take_away(handle):
-        if not taken and runs.status(path) == "unfinished" and list(path.glob("checkpoint/*")):
-            busy = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
-            placed = [node for node in nodes if node.node_id in busy and _is_busy(ray, node)]
-            taken.append(placed[0])
-            cluster.remove_node(placed[0], allow_graceful=False)
+        if not taken and list(path.glob("checkpoint/*")):
+            above = ancestors_of_training(path)
+            taken.extend(node for node in nodes if raylet(node) in above)
+            if taken:
+                cluster.remove_node(taken[0], allow_graceful=False)
         return look(handle)
 
     engine.look = take_away
@@ -178,11 +178,29 @@ def test_ray_goes_on_elsewhere_when_a_machine_is_lost(training, monkeypatch):
     assert taken and runs.status(path) == "finished" and "resume  from step" in one.log.read_text()
 
 
-def _is_busy(ray, node):
-    """Whether a node has no core left."""
-    from ray._private.state import available_resources_per_node
+def raylet(node):
+    """The process that is a machine to Ray."""
+    return node.all_processes["raylet"][0].process.pid
 
-    return available_resources_per_node().get(node.node_id, {}).get("CPU", 0) < 1
+
+def ancestors_of_training(path):
+    """The processes above the training that writes below a folder."""
+    out = str(path.parents[2]).encode()
+    found = [file.parent for file in Path("/proc").glob("[0-9]*/cmdline") if out in _read(file)]
+    above = []
+    for process in found:
+        while process.name != "0" and (status := _read(process / "status")):
+            parent = status.split(b"PPid:")[1].split()[0].decode()
+            above.append(int(parent))
+            process = Path("/proc") / parent
+    return above
+
+
+def _read(file):
+    try:
+        return file.read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 @pytest.mark.slow
