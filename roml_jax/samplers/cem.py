@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from roml_jax.checks import as_vector, check_choice, check_in, check_shape
-from roml_jax.quantiles import weighted_quantile
+from roml_jax.quantiles import quantile_in_order
 from roml_jax.risk import check_alpha
 from roml_jax.samplers._mixture import (
     check_family,
@@ -182,10 +182,11 @@ def select_tail(
     check_shape("weights", weights, returns.shape, "returns")
     valid = ~jnp.isnan(returns)
     returns, low, high = _within_reach(returns)
-    q_alpha = weighted_quantile(
-        returns, alpha, jnp.where(valid, weights, 0), population=quantile == "population"
+    order = jnp.argsort(returns)
+    q_alpha = quantile_in_order(
+        returns, order, alpha, jnp.where(valid, weights, 0), population=quantile == "population"
     )
-    q_beta = weighted_quantile(returns, beta, valid.astype(returns.dtype))
+    q_beta = quantile_in_order(returns, order, beta, valid.astype(returns.dtype), population=False)
     threshold = jnp.maximum(q_alpha, q_beta)
     q_alpha, q_beta = (_beyond(q, low, high) for q in (q_alpha, q_beta))
     if not strict:
@@ -195,8 +196,9 @@ def select_tail(
     ties = valid & (returns == threshold)
     missing = whole(beta * returns.size) - below.sum()
     lots = jnp.where(ties, jax.random.uniform(key, returns.shape, jnp.float32), jnp.inf)
-    rank = jnp.argsort(jnp.argsort(lots))  # place of every task in the draw of lots
-    return below | (ties & (rank < missing)), q_alpha, q_beta
+    drawn = jnp.zeros(returns.shape, bool)
+    drawn = drawn.at[jnp.argsort(lots)].set(jnp.arange(returns.size) < missing)
+    return below | (ties & drawn), q_alpha, q_beta
 
 
 def _within_reach(

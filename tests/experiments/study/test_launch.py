@@ -128,12 +128,12 @@ def test_several_processes_are_not_compared(tmp_path, capsys):
 
 @pytest.fixture
 def training(tmp_path, compilation_cache_dir, monkeypatch):
-    """A job of some thousand steps, which says where it stands on disk."""
+    """A job of thirty thousand steps, which says where it stands on disk."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compilation_cache_dir))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(jobs, "_LOOK", 0.5)
-    words = ["khazad-dum", *TINY, "--checkpoint-minutes", "0.05", "--frames", "120000"]
+    words = ["khazad-dum", *TINY, "--checkpoint-minutes", "0.05", "--frames", "1200000"]
     words += ["--out", str(tmp_path)]
     return job(tmp_path, argv=words), tmp_path / "khazad-dum" / "roml-varibad" / "seed-0"
 
