@@ -48,6 +48,9 @@ class BeliefConfig:
         and a weight of 0.1 the two count alike); ``"mean"`` averages both.
       elbo_terms: ELBO terms drawn from each trajectory with replacement; None for all.
       decode_terms: steps decoded for each ELBO term, likewise.
+      rescale_terms: drawn terms stand for all: their sums are scaled up, so that loss and gradient
+        are those of all terms in expectation. False keeps the sums of those drawn, as the original
+        code does.
       truncation: steps that gradients flow back through the GRU; None for all.
       learning_rate: Adam's.
       encoder_max_grad_norm: norm of the encoder's clipped gradient.
@@ -75,6 +78,7 @@ class BeliefConfig:
     kl_over_batch: Literal["sum", "mean"] = "sum"
     elbo_terms: int | None = 50
     decode_terms: int | None = 50
+    rescale_terms: bool = False
     truncation: int | None = 50
     learning_rate: float = 1e-3
     encoder_max_grad_norm: float = 1.0
@@ -191,8 +195,8 @@ def elbo_loss(
     Returns:
       The loss, and its parts.
 
-    Reference: Zintgraf et al. (2020), Eqs. (6) and (7). Differs: with terms drawn, the
-      sum is over the drawn terms and not rescaled, as in the original code.
+    Reference: Zintgraf et al. (2020), Eqs. (6) and (7). Differs: with terms drawn, the sum is
+      over the drawn terms, as in the original code, unless ``rescale_terms`` says otherwise.
     """
     latent_key, elbo_key, decode_key = jax.random.split(key, 3)
     obs = jax.vmap(seen_obs)(batch.obs)
@@ -202,7 +206,9 @@ def elbo_loss(
     )
     terms = _draw(elbo_key, belief.mean.shape[0], config.elbo_terms, batch.reward.shape[:1])
     latent = _at(jnp.swapaxes(sample_latent(latent_key, belief), 0, 1), terms)  # [B, E, L]
-    kl = jnp.sum(_at(kl_to_previous(belief).T, terms), axis=1)  # [B]
+    of_terms = _stands_for(config, config.elbo_terms, belief.mean.shape[0])
+    of_steps = of_terms * _stands_for(config, config.decode_terms, batch.reward.shape[1])
+    kl = of_terms * jnp.sum(_at(kl_to_previous(belief).T, terms), axis=1)  # [B]
 
     def mean(x: Float[Array, " B"]) -> Float[Array, ""]:
         return jnp.mean(x) if weight is None else weighted_mean(x, weight)
@@ -218,15 +224,20 @@ def elbo_loss(
     for name, decoder in model.decoders.items():
         if name == "task":
             error = jnp.square(decoder.apply(params[name], latent) - batch.task[:, None])
-            errors = jnp.sum(error, axis=(1, 2))
+            errors = of_terms * jnp.sum(error, axis=(1, 2))
         else:
             inputs = (obs, batch.action, after)
-            errors = _decode(
+            errors = of_steps * _decode(
                 params[name], decoder, latent, inputs, targets[name], batch.valid, steps
             )
         metrics[f"{name}_error"] = mean(errors)
         loss = loss + coefs[name] * metrics[f"{name}_error"]
     return loss, metrics | {"elbo_loss": loss}
+
+
+def _stands_for(config: BeliefConfig, drawn: int | None, of: int) -> float:
+    """How many terms one of those that are drawn stands for."""
+    return of / drawn if config.rescale_terms and drawn is not None else 1.0
 
 
 def _decode(

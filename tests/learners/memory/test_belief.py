@@ -247,6 +247,36 @@ def test_drawn_terms_are_an_unbiased_fraction_with_independent_draws():
     np.testing.assert_allclose(np.var(metrics["kl"]), want, rtol=0.15)
 
 
+def test_rescaled_terms_are_all_terms_in_expectation():
+    """Loss, divergence and gradient; and more terms have less variance."""
+    full, model, state = setup(decode_obs=True, decode_task=True)
+    full = dataclasses.replace(full, elbo_terms=None, decode_terms=None, kl_weight=0.0)
+    batch, n = make_batch(), 4000
+    params = with_heads(state.params, bias=-40.0)  # so that latents have no noise
+
+    def loss(params, config, key):
+        value, metrics = elbo_loss(params, model, config, key, batch)
+        return value, metrics["kl"]
+
+    def differentiate(config):
+        return jax.value_and_grad(lambda p, key: loss(p, config, key), has_aux=True)
+
+    want, gradient = jax.jit(differentiate(full))(params, jax.random.key(0))
+    spreads = []
+    for terms in (2, 4):
+        config = dataclasses.replace(full, elbo_terms=terms, decode_terms=terms, rescale_terms=True)
+        with jax.debug_key_reuse(False):
+            keys = jax.random.split(jax.random.key(terms), n)
+            got, gradients = jax.jit(jax.vmap(differentiate(config), (None, 0)))(params, keys)
+        for x, whole in zip(got, want, strict=True):
+            assert abs(x.mean() - whole) < 5 * x.std() / np.sqrt(n)
+        spreads.append(float(jnp.var(got[0])))
+        for x, whole in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradient), strict=True):
+            error = jnp.abs(x.mean(axis=0) - whole)
+            assert (error < 6 * x.std(axis=0) / np.sqrt(n) + 1e-4 * jnp.abs(whole) + 1e-6).all()
+    assert spreads[1] < 0.7 * spreads[0]
+
+
 def test_steps_are_drawn_anew_for_every_posterior():
     """With a decoder that ignores the latent, errors are e * d independent draws of a step."""
     e, d, n = 4, 3, 6000
