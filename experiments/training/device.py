@@ -72,6 +72,11 @@ class Session(NamedTuple):
             return placement.to_host(tree, self.built.mesh, i if self.several else None)
         return jax.tree.map(lambda x: x[i], tree) if self.several else tree
 
+    def agents(self, state: PyTree) -> PyTree:
+        """``agent`` of all seeds: a learner knows the state of one, and may look inside of it."""
+        find = functools.partial(agent, self.built)
+        return jax.vmap(find)(state) if self.several else find(state)
+
     def whole(self, tree: PyTree) -> PyTree:
         """All seeds on the host."""
         mesh = self.built.mesh

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from experiments.spec.errors import warn
 from experiments.training import checkpoints, hosts
 from experiments.training.checkpoints import Best, Saved
-from experiments.training.device import FINITE, VALIDATED, Functions, Session, agent, compiled_skip
+from experiments.training.device import FINITE, VALIDATED, Functions, Session, compiled_skip
 from experiments.training.runs import MetricsLog
 from experiments.training.trackers import MakeTracker
 from roml_jax.types import UNTOLD
@@ -194,7 +194,7 @@ class Loop:
         """
         which = self.session.built.experiment.tested_agent()
         if which == "final":
-            return self.session.one(agent(self.session.built, self.state), i), self.step
+            return self.session.one(self.session.agents(self.state), i), self.step
         best = self.best[i][which.removeprefix("best-")]
         return best.agent, int(best.step)
 
@@ -323,14 +323,14 @@ class Loop:
         return [dict(zip(_VALIDATION.values(), result, strict=True)) for result in results]
 
     def _params(self) -> PyTree:
-        return self.session.built.learner.params(self.state.learner)
+        return self.session.agents(self.state)[0]
 
     def _note_best(self, i: int, scores: dict[str, np.ndarray]) -> None:
         """Keeps the agent of the i-th seed where it validates as well as ever before."""
         best = self.best[i]
         for name, value in scores.items():
             if name not in best or as_good(value, best[name].value):
-                now = self.session.one(agent(self.session.built, self.state), i)
+                now = self.session.one(self.session.agents(self.state), i)
                 best[name] = Best(jax.device_get(now), np.int32(self.step), value)
 
     def _log(self, tables: list[list[dict[str, Any]]]) -> None:

@@ -13,7 +13,7 @@ from experiments.spec.errors import UserError
 from experiments.study.launch import jobs, make_launcher
 from experiments.study.launch.jobs import Job, Needs, Training, run_all
 from experiments.study.options import CompareOptions
-from experiments.training import runs
+from experiments.training import checkpoints, runs
 from tests.experiments.conftest import TINY
 
 ROOT = Path(__file__).parents[3]
@@ -128,12 +128,12 @@ def test_several_processes_are_not_compared(tmp_path, capsys):
 
 @pytest.fixture
 def training(tmp_path, compilation_cache_dir, monkeypatch):
-    """A job of thirty thousand steps, which says where it stands on disk."""
+    """A job of ten thousand steps, which says where it stands on disk."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compilation_cache_dir))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(jobs, "_LOOK", 0.5)
-    words = ["khazad-dum", *TINY, "--checkpoint-minutes", "0.05", "--frames", "1200000"]
+    words = ["khazad-dum", *TINY, "--checkpoint-minutes", "0.05", "--frames", "400000"]
     words += ["--out", str(tmp_path)]
     return job(tmp_path, argv=words), tmp_path / "khazad-dum" / "roml-varibad" / "seed-0"
 
@@ -162,7 +162,7 @@ def test_ray_goes_on_elsewhere_when_a_machine_is_lost(training, monkeypatch):
     look, taken = engine.look, []
 
     def take_away(handle):
-        if not taken and list(path.glob("checkpoint/*")):
+        if not taken and checkpoints.steps(path):
             above = ancestors_of_training(path)
             taken.extend(node for node in nodes if raylet(node) in above)
             if taken:
@@ -212,7 +212,7 @@ def test_submitit_stops_a_training_that_saves(training):
     one, path = training
     engine = SlurmLauncher(Needs(1, 0, 1, ()), cluster="local")
     handle = engine.submit(one)
-    wait_for(lambda: list(path.glob("checkpoint/*")))
+    wait_for(lambda: checkpoints.steps(path))
     assert engine.look(handle)[0] == "running"
     engine.cancel(handle)
     wait_for(lambda: engine.look(handle)[0] not in ("waiting", "running"), 60)
