@@ -24,7 +24,7 @@ from experiments.spec.learners import LEARNERS
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
-PAGES = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
 
 # The check of key reuse takes a vmap of a scan over keys for reuse: it is off in these blocks.
 FALSE_ALARMS = ("jax.vmap(init)", "jax.vmap(search", "jax.vmap(tail_after_training)")
