@@ -51,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
     import jax
 
     options = timing.parse(Options(), argv, "experiments.bench.scaling", __doc__)
-    jax.config.update("jax_num_cpu_devices", max(options.devices))
+    if max(options.devices) > 1:
+        jax.config.update("jax_num_cpu_devices", max(options.devices))
     table = timing.Table(options.out)
     for devices in options.devices:
         table.add(_row(options, devices))

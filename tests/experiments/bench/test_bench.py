@@ -11,11 +11,13 @@ import jax
 import pytest
 
 from experiments import cli
-from experiments.bench import fidelity, khazad_dum, physics, sine, start, timing
+from experiments.bench import fidelity, khazad_dum, physics, scaling, sine, start, timing
 from experiments.presets import PRESETS
 
 BENCHES = sorted(
-    file.stem for file in Path(timing.__file__).parent.glob("[!_]*.py") if file.stem != "timing"
+    file.stem
+    for file in Path(timing.__file__).parent.glob("[!_]*.py")
+    if file.stem not in ("timing", "programs")
 )
 
 
@@ -38,6 +40,15 @@ def run(module, words, tmp_path):
 
 def test_every_bench_has_a_test_here():
     assert set(BENCHES) <= {name.removeprefix("test_") for name in globals()}
+
+
+def test_scaling(capsys):
+    words = ["khazad-dum", "--learner", "ppo", "--devices", "1", "--tasks", "4"]
+    assert cli.run(scaling.main, words) == 0
+    head, row = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    told = dict(zip(head, row, strict=True))
+    assert told["tasks"] == "4" and float(told["mflop"]) > 0
+    assert told["exchanges"] == "0" and float(told["gradients_kb"]) > 0
 
 
 @pytest.mark.parametrize("name", BENCHES)

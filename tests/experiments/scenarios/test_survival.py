@@ -351,7 +351,7 @@ def spoil(built, what):
 
 @pytest.mark.parametrize("what", ["loss", pytest.param("parameters", marks=pytest.mark.slow)])
 def test_numbers_that_are_not_finite_stop_a_run(what, run_tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(trainer, "build", lambda experiment: spoil(build(experiment), what))
+    monkeypatch.setattr(trainer, "build", lambda *asked: spoil(build(*asked), what))
     assert run_tiny(tmp_path, "--seeds", "1", "--checkpoint-minutes", "1e-9") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert f"seed 1, step {BAD}" in line and "--on-nan continue" in line
