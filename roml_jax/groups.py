@@ -70,3 +70,15 @@ def each(fn: Callable[..., Any], groups: int) -> Callable[..., Any]:
 def keys_of(key: PRNGKey, groups: int) -> Key[Array, "*G"]:
     """A key for each group, ``[G]``; the key itself for one."""
     return key if groups == 1 else jax.random.split(key, groups)
+
+
+def in_each(tree: PyTree, groups: int) -> PyTree:
+    """Leaves ``[…]`` of one group as ``[G, …]``, the same in all; as they are for one group."""
+    if groups == 1:
+        return tree
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (groups, *x.shape)), tree)
+
+
+def axes_of(tree: PyTree, groups: int) -> PyTree:
+    """As ``Learner.task_axes``, of what each group has a part of: the groups come first."""
+    return jax.tree.map(lambda _: 0 if groups > 1 else -1, tree)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 _KINDS = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
-_COLLECTIVE = re.compile(rf"= (.*?) (?:{_KINDS})(?:-start)?\(")
-_KIND = re.compile(rf" ({_KINDS})(?:-start)?\(")
+_COLLECTIVE = re.compile(rf"= (.*?) ({_KINDS})(?:-start)?\(")
 _CALLED = re.compile(r"(?:body|to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -44,10 +43,8 @@ def collectives(text: str) -> list[Collective]:
     def visit(name: str, times: int) -> None:
         for line in computations.get(name, ()):
             if match := _COLLECTIVE.search(line):
-                kind = _KIND.search(line)
                 told = re.search(r'op_name="([^"]*)"', line)
-                assert kind is not None
-                found.append(Collective(kind[1], _size(match[1]), times, told[1] if told else ""))
+                found.append(Collective(match[2], _size(match[1]), times, told[1] if told else ""))
                 continue  # what it calls is the sum of two numbers
             trips = _TRIPS.search(line)
             branches = _BRANCHES.search(line)

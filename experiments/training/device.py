@@ -5,6 +5,7 @@ Several seeds are vmapped into one computation; each keeps its own directory.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -104,11 +105,12 @@ def make_evaluate(
     def run(params: PyTree, key: PRNGKey) -> Evaluation:
         task_key, evaluate_key = jax.random.split(key)
         tasks = sample_tasks(task_key, built.env, n)
-        if mesh is None or n % mesh.shape["tasks"]:
-            return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        context: Any = contextlib.nullcontext()
+        if mesh is not None and n % mesh.shape["tasks"] == 0:
             by_task = NamedSharding(mesh, PartitionSpec("tasks"))
             tasks = jax.lax.with_sharding_constraint(tasks, by_task)
+            context = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+        with context:
             return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
 
     return run
@@ -248,7 +250,7 @@ def _make_validate(session: Session) -> tuple[Callable, tuple]:
     if mesh is None:
         return validate, shapes
     lead = (len(session.runs),) if session.several else ()
-    at = NamedSharding(mesh, PartitionSpec("seeds") if session.several else PartitionSpec())
+    at = placement.by_seeds(mesh, session.several)
     laid = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=at), shapes
     )
@@ -267,7 +269,7 @@ def _all_seeds(session: Session, validate: Callable) -> Callable[[PyTree], np.nd
 
     if mesh is None:
         return one_by_one
-    at = NamedSharding(mesh, PartitionSpec("seeds") if session.several else PartitionSpec())
+    at = placement.by_seeds(mesh, session.several)
     told = (jnp.stack(keys), np.stack(alphas)) if session.several else (keys[0], alphas[0])
     laid = placement.lay(told, at)
 

@@ -139,7 +139,7 @@ class Loop:
         self.unsaved: str | None = None  # why the last checkpoint could not be written
         # An agent with these parameters has learned nothing: its score is taken for unknown.
         learned = any(np.isfinite(best.value) for one in self.best for best in one.values())
-        self._untrained = None if learned else session.whole(self._params())
+        self._untrained = None if learned else session.whole(session.agents(self.state)[0])
         self._metric_names = session.built.metric_names()
         self._metric_names.pop(_BROKEN, None)  # which is told when training stops
         metrics = [column for columns in self._metric_names.values() for column in columns]
@@ -310,28 +310,26 @@ class Loop:
 
     def _validate(self, bar: tqdm) -> list[dict[str, Any]]:
         """Mean and CVaR of every seed, shown on the bar (averaged over seeds); notes the best."""
-        params = self._params()
+        agents = self.session.agents(self.state)
+        params = agents[0]
         results = self.functions.validate(params)
         if self._untrained is not None and not same(self._untrained, self.session.whole(params)):
             self._untrained = None
         for i, result in enumerate(results):
             known = result if self._untrained is None else np.full_like(result, np.nan)
-            self._note_best(i, dict(zip(VALIDATED, known, strict=True)))
+            self._note_best(i, agents, dict(zip(VALIDATED, known, strict=True)))
         mean, tail = np.mean(results, axis=0)
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         bar.set_postfix_str(f"mean {mean:.3f}, CVaR {tail:.3f}{skipped}")
         return [dict(zip(_VALIDATION.values(), result, strict=True)) for result in results]
 
-    def _params(self) -> PyTree:
-        return self.session.agents(self.state)[0]
-
-    def _note_best(self, i: int, scores: dict[str, np.ndarray]) -> None:
+    def _note_best(self, i: int, agents: PyTree, scores: dict[str, np.ndarray]) -> None:
         """Keeps the agent of the i-th seed where it validates as well as ever before."""
         best = self.best[i]
-        for name, value in scores.items():
-            if name not in best or as_good(value, best[name].value):
-                now = self.session.one(self.session.agents(self.state), i)
-                best[name] = Best(jax.device_get(now), np.int32(self.step), value)
+        better = [n for n, x in scores.items() if n not in best or as_good(x, best[n].value)]
+        if better:
+            now = jax.device_get(self.session.one(agents, i))
+            best |= {name: Best(now, np.int32(self.step), scores[name]) for name in better}
 
     def _log(self, tables: list[list[dict[str, Any]]]) -> None:
         """Writes the rows of every seed."""

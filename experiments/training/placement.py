@@ -19,6 +19,7 @@ from experiments.spec.devices import check_devices
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import Experiment
 from experiments.training.host import device_name
+from roml_jax.trees import size_in_bytes
 from roml_jax.wrappers import state_layout
 
 AXES = ("seeds", "tasks")
@@ -45,7 +46,7 @@ def make_mesh(devices: int | str, words: str | None, runs: int, num_tasks: int) 
     if shape is None:
         seeds = math.gcd(asked, runs)
         shape = (seeds, asked // max(seeds, 1))
-    elif devices not in (1, math.prod(shape)) and not (devices == "all" and words):
+    elif devices not in (1, "all", math.prod(shape)):
         raise UserError(f"--mesh {words} is of {math.prod(shape)} devices, and --devices {devices}")
     seeds, tasks = shape
     if asked < 1:
@@ -112,7 +113,7 @@ def layout(built: Built, several: bool) -> PyTree:
     """
     mesh, shape = built.mesh, built.state_shape
     assert mesh is not None
-    whole = jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), shape)
+    whole = jax.tree.map(lambda _: replicated(mesh), shape)
     one = whole._replace(learner=state_layout(built.learner, shape.learner, mesh))
     if not several:
         return one
@@ -129,9 +130,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def by_seeds(mesh: Mesh, several: bool) -> NamedSharding:
+    """What every device has of its own seeds; of the one seed, if there are not several."""
+    return NamedSharding(mesh, PartitionSpec("seeds")) if several else replicated(mesh)
+
+
 def lay(tree: PyTree, where: Any) -> PyTree:
     """A pytree by a layout, on the devices of all processes, which must all hold it."""
-    return settled(jax.jit(lambda x: x, out_shardings=where))(tree)
+    leaves, structure = jax.tree.flatten(where)
+    return settled(_mover(tuple(leaves), structure))(tree)
 
 
 def settled(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,12 +151,13 @@ def settled(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @functools.cache
-def _gather(mesh: Mesh) -> Any:
-    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+def _mover(where: tuple[NamedSharding, ...], structure: Any) -> Any:
+    """One function for each layout, for what has been compiled is kept with it."""
+    return jax.jit(lambda x: x, out_shardings=jax.tree.unflatten(structure, where))
 
 
 @functools.cache
-def _gather_one(mesh: Mesh) -> Any:
+def _pick(mesh: Mesh) -> Any:
     return jax.jit(lambda x, i: x[i], out_shardings=replicated(mesh))
 
 
@@ -165,7 +173,7 @@ def to_host(tree: PyTree, mesh: Mesh, i: int | None = None) -> PyTree:
     def fetch(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
             return leaf if i is None else leaf[i]
-        here = settled(_gather(mesh))(leaf) if i is None else settled(_gather_one(mesh))(leaf, i)
+        here = lay(leaf, replicated(mesh)) if i is None else settled(_pick(mesh))(leaf, i)
         if jax.dtypes.issubdtype(here.dtype, jax.dtypes.prng_key):
             data: Any = np.asarray(jax.random.key_data(here))
             return jax.random.wrap_key_data(data)
@@ -180,7 +188,7 @@ def memory_of_each(built: Built, runs: int) -> int:
         return built.state_bytes * runs
     parts = built.mesh.shape
     axes = jax.tree.leaves(built.learner.task_axes(built.state_shape.learner))
-    sizes = [x.size * x.dtype.itemsize for x in jax.tree.leaves(built.state_shape.learner)]
+    sizes = map(size_in_bytes, jax.tree.leaves(built.state_shape.learner))
     apart = sum(size for size, axis in zip(sizes, axes, strict=True) if axis >= 0)
     return (built.state_bytes - apart + apart // parts["tasks"]) * runs // parts["seeds"]
 

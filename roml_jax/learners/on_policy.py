@@ -24,6 +24,7 @@ from roml_jax.types import (
     PRNGKey,
     TaskEnv,
     Transition,
+    no_task_axes,
 )
 
 
@@ -133,8 +134,7 @@ def on_policy(
         return OnPolicyState(new_policy, remembered, state.frames), metrics | own_metrics
 
     def task_axes(state: OnPolicyState) -> OnPolicyState:
-        none = jax.tree.map(lambda _: -1, state)
-        return none._replace(memory=memory.task_axes(state.memory))
+        return no_task_axes(state)._replace(memory=memory.task_axes(state.memory))
 
     return Learner(
         init, collect, update, agent, params, num_tasks, frames, rollout_extras, task_axes

@@ -24,7 +24,7 @@ from roml_jax.context import (
     no_evidence,
     posterior,
 )
-from roml_jax.groups import apart, check_groups, each, keys_of, together
+from roml_jax.groups import apart, axes_of, check_groups, each, in_each, keys_of, together
 from roml_jax.learners.sac import SAC, SACConfig, SACState, Transitions, soft_actor_critic
 from roml_jax.losses import weighted_mean
 from roml_jax.replay import Replay, make_replay
@@ -40,6 +40,7 @@ from roml_jax.types import (
     PRNGKey,
     TaskEnv,
     Transition,
+    no_task_axes,
 )
 
 REPLAYS = ("own", "original")
@@ -181,8 +182,7 @@ def pearl(env: TaskEnv, config: PEARLConfig = PEARLConfig()) -> Learner:
         opt_state = optax.adam(config.encoder_learning_rate).init(params)
         learned = Learned(actor.init(sac_key), params, opt_state)
         empty = make_replay(example, config.slots // config.groups, depth)
-        if config.groups > 1:
-            empty = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.groups, *x.shape)), empty)
+        empty = in_each(empty, config.groups)
         return PEARLState(learned, empty, jnp.zeros((), jnp.float32))
 
     def params(state: PEARLState) -> PEARLParams:
@@ -215,9 +215,7 @@ def pearl(env: TaskEnv, config: PEARLConfig = PEARLConfig()) -> Learner:
         return PEARLState(learned, replay, state.frames), metrics
 
     def task_axes(state: PEARLState) -> PEARLState:
-        none = jax.tree.map(lambda _: -1, state)
-        at = 0 if config.groups > 1 else -1
-        return none._replace(replay=jax.tree.map(lambda _: at, state.replay))
+        return no_task_axes(state)._replace(replay=axes_of(state.replay, config.groups))
 
     return Learner(
         init, collect, update, agent, params, config.num_tasks, frames, rollout_extras, task_axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.spec.errors import UserError
-from experiments.study.launch.jobs import Job, Launcher, Needs
+from experiments.study.launch.jobs import Job, Launcher
 from experiments.study.options import CompareOptions
 from experiments.study.plan import Group
 
@@ -19,15 +19,14 @@ def make_launcher(options: CompareOptions) -> Launcher | None:
     """
     if options.job_cores < 1 or options.job_gpus < 0 or not options.job_hours > 0:
         raise UserError("--job-cores is at least 1, --job-gpus at least 0, --job-hours positive")
-    needs = Needs(options.job_cores, options.job_gpus, options.job_hours, options.slurm)
     if options.launcher == "ray":
         from experiments.study.launch.on_ray import RayLauncher
 
-        return RayLauncher(needs)
+        return RayLauncher()
     if options.launcher == "slurm":
         from experiments.study.launch.on_slurm import SlurmLauncher
 
-        return SlurmLauncher(needs)
+        return SlurmLauncher(options.job_hours, options.slurm)
     return None
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-LAUNCHERS = ("local", "ray", "slurm")
 State: TypeAlias = Literal["waiting", "running", "ended", "lost"]
 _LOOK = 1.0  # seconds between looks at the jobs
 _TRIES = 5  # starts of a job that is stopped or lost by no fault of its own
@@ -29,15 +28,6 @@ class Job(NamedTuple):
     cores: int
     gpus: float
     memory: int  # bytes
-
-
-class Needs(NamedTuple):
-    """What a machine must have for a job, as the user said it."""
-
-    cores: int
-    gpus: float
-    hours: float  # most that it may take under SLURM, which then goes on with it
-    slurm: tuple[str, ...]  # NAME=VALUE, parameters of submitit
 
 
 class Launcher(Protocol):

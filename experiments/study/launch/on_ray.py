@@ -7,17 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from experiments.study.launch.jobs import Job, Needs, State, Training
+from experiments.study.launch.jobs import Job, State, Training
 
 
 class RayLauncher:
     """Ray finds the machine; the checkout and the output must be at the same place on all."""
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self) -> None:
         """Joins the cluster that RAY_ADDRESS names, or starts one of this machine."""
         import ray
 
-        del needs  # each job says them
         self._ray = ray
         self._owner = not ray.is_initialized()
         if self._owner:
@@ -45,7 +44,7 @@ class RayLauncher:
             return "ended", self._ray.get(handle)
         except errors.TaskCancelledError:
             return "ended", 130
-        except (errors.WorkerCrashedError, errors.RayError):
+        except errors.RayError:
             return "lost", None
 
     def _is_placed(self, handle: Any) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.spec.errors import UserError
-from experiments.study.launch.jobs import Job, Needs, State, Training
+from experiments.study.launch.jobs import Job, State, Training
 
 _WAITING = ("PENDING", "REQUEUED", "UNKNOWN")
 _LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
@@ -16,21 +17,26 @@ _LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 class SlurmLauncher:
     """``sbatch`` for each job; SLURM goes on with those that it preempts, or that take too long."""
 
-    def __init__(self, needs: Needs, cluster: str | None = "slurm") -> None:
+    def __init__(
+        self, hours: float, parameters: Sequence[str], cluster: str | None = "slurm"
+    ) -> None:
         """Finds SLURM.
+
+        Args:
+          hours: that a job may take, after which SLURM goes on with it in another.
+          parameters: NAME=VALUE, of submitit.
+          cluster: which engine of submitit's.
 
         Raises:
           UserError: it is not there, or a parameter is none.
         """
         import submitit
 
-        self._submitit, self._needs, self._cluster = submitit, needs, cluster
-        pairs = [word.partition("=") for word in needs.slurm]
-        if wrong := [
-            word for word, (_, sign, _) in zip(needs.slurm, pairs, strict=True) if not sign
-        ]:
+        self._submitit, self._hours, self._cluster = submitit, hours, cluster
+        if wrong := [word for word in parameters if "=" not in word]:
             raise UserError(f"--slurm are NAME=VALUE, partition=gpu for instance; got {wrong[0]}")
-        self._more = {f"slurm_{name.removeprefix('slurm_')}": value for name, _, value in pairs}
+        pairs = [word.split("=", 1) for word in parameters]
+        self._more = {f"slurm_{name.removeprefix('slurm_')}": value for name, value in pairs}
         try:
             self._executor(Path.cwd())
         except RuntimeError as error:
@@ -48,7 +54,7 @@ class SlurmLauncher:
                 cpus_per_task=job.cores,
                 gpus_per_node=math.ceil(job.gpus),
                 mem_gb=math.ceil(job.memory / 2**30),
-                timeout_min=math.ceil(60 * self._needs.hours),
+                timeout_min=math.ceil(60 * self._hours),
                 **self._more,
             )
         except (NameError, TypeError) as error:

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from roml_jax.buffers import TrajectoryBuffer, add_block, init_buffer, sample_trajectories
-from roml_jax.groups import apart, check_groups, each, keys_of, together
+from roml_jax.groups import apart, axes_of, check_groups, each, in_each, keys_of, together
 from roml_jax.learners.memory.base import (
     Memory,
     Trajectory,
@@ -22,7 +22,7 @@ from roml_jax.learners.memory.base import (
 )
 from roml_jax.learners.memory.elbo import BeliefConfig, BeliefModel, elbo_loss, make_model
 from roml_jax.trees import descend, keep_unless
-from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv
+from roml_jax.types import Boundary, Metrics, PRNGKey, TaskEnv, no_task_axes
 
 
 class BeliefState(NamedTuple):
@@ -134,9 +134,7 @@ def belief(
         slots = config.buffer_size // num_tasks * num_tasks
         shape = trajectory_shape(env, boundary)
         buffer = init_buffer(shape, slots // groups, num_tasks // groups)
-        if groups > 1:
-            buffer = jax.tree.map(lambda x: jnp.broadcast_to(x, (groups, *x.shape)), buffer)
-        return BeliefMemory(trainer.init(key), buffer)
+        return BeliefMemory(trainer.init(key), in_each(buffer, groups))
 
     def read(params: PyTree, carry: Float[Array, "n E"]) -> Float[Array, "n M"]:
         return model.encoder.apply(params, carry, method="belief").vector()
@@ -171,8 +169,7 @@ def belief(
         return state._replace(belief=new), jax.tree.map(jnp.mean, metrics)
 
     def task_axes(state: BeliefMemory) -> BeliefMemory:
-        belief, buffer = jax.tree.map(lambda _: -1, state)
-        return BeliefMemory(belief, jax.tree.map(lambda _: 0 if groups > 1 else -1, buffer))
+        return no_task_axes(state)._replace(buffer=axes_of(state.buffer, groups))
 
     return Memory(
         2 * config.latent_size,

@@ -11,7 +11,7 @@ import pytest
 from experiments import cli, compare
 from experiments.spec.errors import UserError
 from experiments.study.launch import jobs, make_launcher
-from experiments.study.launch.jobs import Job, Needs, Training, run_all
+from experiments.study.launch.jobs import Job, Training, run_all
 from experiments.study.options import CompareOptions
 from experiments.training import checkpoints, runs
 from tests.experiments.conftest import TINY
@@ -158,7 +158,7 @@ def test_ray_goes_on_elsewhere_when_a_machine_is_lost(training, monkeypatch):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, log_to_driver=False)
-    engine = RayLauncher(Needs(1, 0, 1, ()))
+    engine = RayLauncher()
     look, taken = engine.look, []
 
     def take_away(handle):
@@ -210,7 +210,7 @@ def test_submitit_stops_a_training_that_saves(training):
     from experiments.study.launch.on_slurm import SlurmLauncher
 
     one, path = training
-    engine = SlurmLauncher(Needs(1, 0, 1, ()), cluster="local")
+    engine = SlurmLauncher(1, (), cluster="local")
     handle = engine.submit(one)
     wait_for(lambda: checkpoints.steps(path))
     assert engine.look(handle)[0] == "running"
