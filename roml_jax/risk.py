@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from roml_jax.checks import as_vector, check_in, check_shape
+from roml_jax.checks import as_real, as_vector, check_in, check_shape
 from roml_jax.types import UNTOLD, Alpha, Draw, Metrics, Weigh
 
 _EPS32 = 2.0**-23  # of float32
@@ -167,6 +167,48 @@ def cvar(returns: Real[Array, " N"], alpha: Alpha) -> Float[Array, ""]:
     return jnp.where(jnp.arange(returns.size) < size, values[order], 0).sum() / size.astype(
         values.dtype
     )
+
+
+def cvar_two_sample(returns: Real[Array, "R N"], alpha: Alpha) -> Float[Array, ""]:
+    """The mean return of the tasks that did worst in other plays than those that are averaged.
+
+    Noisy returns make ``cvar`` too low: the worst tasks *by their own noise* are taken. Here
+    tasks are ranked by one half of their plays and averaged over the other, and the other way
+    round. Noise no longer counts for itself, but it hides which tasks are the worst, so that the
+    result is too high instead: in expectation the CVaR of the expected returns of these tasks
+    lies between ``cvar(returns.mean(axis=0), alpha)`` and this, and both tend to it as R grows.
+
+    Args:
+      returns: ``[R, N]``, R plays of each of N tasks, higher is better; R at least 2. The first
+        ``R // 2`` plays are one half. Plays of a task must be independent.
+      alpha: fraction of worst tasks, in (0, 1]; 1 gives the mean of all, each half counting once.
+
+    Returns:
+      A scalar, float32 at least. A NaN among the returns makes it NaN, as for a mean.
+
+    Raises:
+      ValueError: ``alpha`` is out of range, or ``returns`` no two plays of at least one task.
+
+    Reference:
+      Rutherford et al. (2024), "No Regrets: Investigating and Improving Regret Approximations for
+      Curriculum Discovery": levels ranked by one rollout and reported by another.
+    """
+    if jnp.ndim(returns) != 2 or jnp.shape(returns)[0] < 2 or not jnp.shape(returns)[1]:
+        raise ValueError(
+            "returns must be [R, N], at least two plays of at least one task; "
+            f"got {list(jnp.shape(returns))}"
+        )
+    values = as_real("returns", returns)
+    half = values.shape[0] // 2
+    one, other = values[:half].mean(axis=0), values[half:].mean(axis=0)
+
+    def ranked(by: Float[Array, " N"], of: Float[Array, " N"]) -> Float[Array, ""]:
+        inside = tail_mask(by, alpha)
+        return jnp.where(inside, of, 0).sum() / inside.sum(dtype=of.dtype)
+
+    value = (ranked(one, other) + ranked(other, one)) / 2
+    unknown = jnp.isnan(one).any() | jnp.isnan(other).any()
+    return jnp.where(unknown, jnp.nan, value)
 
 
 def weighted_cvar(

@@ -100,6 +100,23 @@ def test_cvar_and_tail_mask(x, alpha):
 
 
 @few
+@given(arrays(), LEVELS)
+def test_cvar_two_sample(x, alpha):
+    got = attempt(lambda x: risk.cvar_two_sample(x, alpha), x)
+    plays = x.ndim == 2 and x.shape[0] > 1 and x.shape[1] > 0 and jnp.isrealobj(x)
+    assert (got is not None) == plays
+    if got is None:
+        return
+    values = double(x)
+    size, half = math.ceil(alpha * x.shape[1] - 1e-9), len(values) // 2
+    with np.errstate(all="ignore"):
+        one, other = values[:half].mean(axis=0), values[half:].mean(axis=0)
+        found = [other[worst_first(one)[:size]].mean(), one[worst_first(other)[:size]].mean()]
+        unknown = np.isnan(one).any() or np.isnan(other).any()
+        agree(got, np.nan if unknown else np.mean(found))
+
+
+@few
 @given(arrays(), arrays(), LEVELS)
 def test_weighted_cvar(x, w, alpha):
     got = attempt(lambda x, w: risk.weighted_cvar(x, w, alpha), x, w)

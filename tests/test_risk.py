@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from roml_jax import risk
 from roml_jax.types import Draw
@@ -73,6 +74,28 @@ def test_nan_is_in_the_tail_and_seen_in_cvar():
     assert jnp.isnan(cvar(returns, 0.25))
     assert jnp.isnan(weighted_cvar(returns, jnp.ones(4), 0.25))
     assert cvar(returns[jnp.array([0, 1, 3])], 0.3) == -jnp.inf
+
+
+@pytest.mark.parametrize("plays", [2, 3])
+def test_two_samples_and_one_enclose_the_tail_of_normal_tasks(plays):
+    n, noise, alpha = 200_000, 1.5, 0.05
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=n) + noise * rng.normal(size=(plays, n))
+    tail = -stats.norm.pdf(stats.norm.ppf(alpha)) / alpha  # of the tasks without the noise
+    halves = np.array([plays // 2, plays - plays // 2])
+    two = (tail / np.sqrt(1 + noise**2 / halves)).mean()  # E[v | v + e in its tail]
+    one = tail * np.sqrt(1 + noise**2 / plays)
+    returns = jnp.asarray(returns, jnp.float32)
+    np.testing.assert_allclose(risk.cvar_two_sample(returns, alpha), two, atol=0.04)
+    np.testing.assert_allclose(risk.cvar(returns.mean(axis=0), alpha), one, atol=0.04)
+    assert one < tail < two
+
+
+def test_two_samples_without_noise_are_one():
+    values = jnp.asarray(np.random.default_rng(1).normal(size=60), jnp.float32)
+    for alpha in (0.05, 0.3, 1.0):
+        twice = risk.cvar_two_sample(jnp.stack([values, values]), alpha)
+        np.testing.assert_allclose(twice, risk.cvar(values, alpha), rtol=1e-6)
 
 
 def test_weighted_cvar():
