@@ -1,7 +1,8 @@
 """Repeats the test of trained agents from their checkpoints alone.
 
 ``python -m experiments.evaluate runs/khazad-dum/roml-varibad`` tests every seed below a
-directory; ``--tasks`` and ``--seed`` choose other test tasks.
+directory; ``--tasks`` and ``--seed`` choose other test tasks, and ``--repeats 2`` plays each of
+them twice, for a CVaR that does not rank tasks by their own noise.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ def main(argv: Sequence[str]) -> int:
       UserError: there is no run, or an option is not valid.
     """
     options = _parse(argv)
-    if options.tasks is not None and options.tasks < 1:
-        raise UserError(f"--tasks must be at least 1; got {options.tasks}")
+    for name in ("tasks", "repeats"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1; got {value}")
     check_seed("--seed", options.seed)
     from experiments.training.retest import retest  # heavy: not for --help
 

@@ -61,6 +61,8 @@ class Experiment(Generic[E, L, M]):
       validation_tasks: tasks of a validation.
       validation_every: training steps between validations.
       test_tasks: tasks of the test after training.
+      test_repeats: how often each of them is played; from 2 on, the CVaR is also told of tasks
+        that are ranked by one half of their plays and averaged over the other.
       evaluation_seed: of the tasks of validations and test, which runs then share; None for
         the seed of the run.
       tested: the agent that is tested: that of the last step (final), or that with the best
@@ -76,12 +78,14 @@ class Experiment(Generic[E, L, M]):
     validation_tasks: int = 256
     validation_every: int = 50
     test_tasks: int = 3008
+    test_repeats: int = 1
     evaluation_seed: int | None = None
     tested: Tested = "final"
 
     def __post_init__(self) -> None:
         """Checks what can be checked without an environment."""
-        check_at_least(self, 1, "frames", "validation_tasks", "validation_every", "test_tasks")
+        counts = ("validation_tasks", "validation_every", "test_tasks", "test_repeats")
+        check_at_least(self, 1, "frames", *counts)
         check_seed("--evaluation-seed", self.evaluation_seed)
 
     def tested_agent(self) -> str:

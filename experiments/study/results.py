@@ -31,7 +31,7 @@ from experiments.study.references import REFERENCES
 from experiments.training import agents, checkpoints, report, runs
 from experiments.training.report import label
 from experiments.training.runs import Run
-from roml_jax.risk import cvar
+from roml_jax.risk import cvar, cvar_two_sample
 from roml_jax.types import Agent
 
 _WORDS = (
@@ -44,6 +44,7 @@ TEST_COLUMNS = ["method", "seed", "low", "high", "tasks", "mean", "cvar"]
 _VALIDATION = ["method", "seed", "step", "frames", "mean", "cvar"]
 _EPISODES = ["method", "seed", "task_0", "task_index", "episode", "step", "x", "y", "outcome"]
 _RISK = ["method", "seed", "steps", "alpha", "cvar"]
+HALVES = "cvar_by_halves"  # in ``risk``, if a test played its tasks several times
 _LEFT_OUT = {"risk": _RISK, "episodes": _EPISODES, "sampler": ["method", "seed"]}  # of some results
 _LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the CVaR of a test
 _AFTER = "return_after_"  # the columns of a test after a number of inner steps
@@ -68,7 +69,9 @@ class Results(NamedTuple):
         agent stood, and how the episode ended.
       risk: a row per run and level ``alpha``: the CVaR of the test at this level, the mean at
         level 1, of the return that counts (``steps`` empty) and, at level 1 and at that of
-        the run, of the return after 0, 1, … inner ``steps``. Older results have none.
+        the run, of the return after 0, 1, … inner ``steps``. Older results have none. Where
+        tests played their tasks several times, ``cvar_by_halves`` is that of
+        ``risk.cvar_two_sample``.
     """
 
     runs: pd.DataFrame
@@ -188,8 +191,12 @@ def collect(members: list[tuple[str, Path]]) -> Results:
         _joined(parts["validation"], _VALIDATION),
         _moving(_joined(parts["sampler"], ["method", "seed", "step", "frames"])),
         _joined(parts["episodes"], _EPISODES),
-        pd.DataFrame(parts["risk"], columns=_RISK),
+        pd.DataFrame(parts["risk"], columns=_risk_columns(parts["risk"])),
     )
+
+
+def _risk_columns(rows: list[dict[str, Any]]) -> list[str]:
+    return _RISK + [HALVES] * any(HALVES in row for row in rows)
 
 
 def with_references(results: Results, env: str) -> Results:
@@ -310,16 +317,22 @@ def _risk_rows(table: pd.DataFrame, run: Run) -> list[dict[str, Any]]:
     """The CVaR at several levels, and in the course of the adaptation."""
     own = run.experiment.alpha
     after = [name for name in map(str, table) if name.startswith(_AFTER)]
-    courses = {int(name.removeprefix(_AFTER)): table[name].to_numpy(np.float32) for name in after}
+    by_task = table.groupby("task_index")[after].mean()  # of all plays
+    courses = {int(name.removeprefix(_AFTER)): by_task[name].to_numpy(np.float32) for name in after}
+    plays = agents.by_play(table)
     wanted: list[tuple[float, np.ndarray, set[float]]] = [
         (np.nan, agents.task_returns(table), {*_LEVELS, own})
     ]
     wanted += [(steps, courses[steps], {own, 1.0}) for steps in sorted(courses)]
-    return [
+    rows = [
         {"steps": steps, "alpha": level, "cvar": float(cvar(jnp.asarray(returns), level))}
         for steps, returns, levels in wanted
         for level in sorted(levels)
     ]
+    if plays is not None:
+        for row in rows[: len({*_LEVELS, own})]:
+            row[HALVES] = float(cvar_two_sample(jnp.asarray(plays), row["alpha"]))
+    return rows
 
 
 def _fill_shares(tests: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.presets import PRESETS, Preset
 from experiments.spec.words import split_row
 from experiments.study.references import REFERENCES
-from experiments.study.results import Results, tested_words
+from experiments.study.results import HALVES, Results, tested_words
 from experiments.study.tables import (
     BASELINE,
     baselines,
@@ -26,7 +26,7 @@ from experiments.study.tables import (
     summarize,
 )
 from experiments.training import runs
-from experiments.training.report import label, learner_label, method_label
+from experiments.training.report import BY_HALVES, label, learner_label, method_label
 
 SHOWN = "Mean over seeds (95 % interval by Student's t) ± standard error"
 FEW_SHOWN = "of fewer than four seeds, their values"
@@ -100,6 +100,7 @@ def word(
     heads = {
         "mean": "mean return",
         "cvar": tail,
+        **({HALVES: f"{tail} by halves"} if HALVES in summary else {}),
         "mean_gain": f"mean \N{MINUS SIGN} {base}",
         "cvar_gain": f"CVaR \N{MINUS SIGN} {base}",
         "published_mean": "published mean",
@@ -109,6 +110,8 @@ def word(
     if summary["mean_gain"].notna().any():
         base = "the baseline of the same learner" if several else base
         notes.append(f"Differences to {base} are taken seed by seed, on the same test tasks.")
+    if HALVES in summary:
+        notes.append(f"By halves: {BY_HALVES}.")
     without = summary.loc[summary["method"].isin(REFERENCES), "label"]
     if len(without):
         notes.append(f"Without learning: {', '.join(without)}.")

@@ -18,7 +18,7 @@ from experiments.spec.words import join_row, split_row
 from experiments.study import references
 from experiments.study.intervals import Interval, over_seeds, paired, signed_rank
 from experiments.study.references import REFERENCES
-from experiments.study.results import Results, label
+from experiments.study.results import HALVES, Results, label
 
 BASELINE = "baseline"
 # ------------------------------------------------------------------ numbers
@@ -38,7 +38,8 @@ def summarize(results: Results) -> pd.DataFrame:
       ``mean`` and ``cvar``; ``mean_gain`` and ``cvar_gain``, the differences to the baseline
       of the same learner over the seeds that both have; ``published_mean``, ``published_cvar``;
       ``mean_LOW_HIGH``, the mean return over a range of tasks; and ``cvar_at_ALPHA``, the CVaR
-      at several levels. What cannot be computed, or compared because alpha differs, is NaN.
+      at several levels; where tests played their tasks several times, ``cvar_by_halves``.
+      What cannot be computed, or compared because alpha differs, is NaN.
     """
     alphas = results.runs.groupby("method")["alpha"].first()
     bases = baselines(results)
@@ -66,6 +67,9 @@ def summarize(results: Results) -> pd.DataFrame:
             means = tests.loc[(tests["low"] == low) & (tests["high"] == high), "mean"]
             found[range_name(low, high)] = over_seeds(means.dropna().to_numpy())
         risk = results.risk[(results.risk["method"] == method) & results.risk["steps"].isna()]
+        if HALVES in risk:
+            known = risk.loc[np.isclose(risk["alpha"], own["alpha"]), HALVES]
+            found[HALVES] = over_seeds(known.dropna().to_numpy())
         for level in levels(results):
             found[level_name(level)] = over_seeds(risk.loc[risk["alpha"] == level, "cvar"])
         for name, interval in found.items():

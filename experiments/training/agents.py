@@ -20,7 +20,7 @@ from experiments.training import checkpoints
 from experiments.training.device import agent, make_evaluate, saved_shape
 from experiments.training.placement import all_tasks, replicated
 from roml_jax.evaluate import evaluation_key
-from roml_jax.risk import cvar
+from roml_jax.risk import cvar, cvar_two_sample
 
 
 class Score(NamedTuple):
@@ -31,27 +31,32 @@ class Score(NamedTuple):
     cvar: float  # mean of the ceil(alpha n) worst tasks
     shares: dict[str, float]  # of the outcomes, over tasks and episodes
     phi: dict[str, float]  # of the task sampler at the end of training, by component
+    cvar_by_halves: float | None = None  # ``cvar_two_sample`` of several plays of each task
 
 
-def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int], pd.DataFrame]:
+def make_test(
+    built: Built, view: View | None, n: int, plays: int = 1
+) -> Callable[[PyTree, int], pd.DataFrame]:
     """Compiles the test on n tasks.
 
     Args:
       built: the experiment.
       view: names the episodes; None keeps the environment's numbers.
       n: number of tasks.
+      plays: how often each is played, with noise of its own; the first is the same for any.
 
     Returns:
       ``(params, seed) -> table``, where the seed decides tasks and noise, the same for
       all methods and learners. Columns: seed, task_index, task_0, …, episode, return, and
-      those of the view.
+      those of the view; "play" where there are several.
     """
     mesh = all_tasks(built.mesh)
     where = replicated(mesh) if mesh else None
     compiled = jax.jit(make_evaluate(built, n, "test", mesh), out_shardings=where)
 
-    def run(params: PyTree, seed: int) -> pd.DataFrame:
-        result = jax.tree.map(np.asarray, compiled(params, evaluation_key(seed, "test")))
+    def one_play(params: PyTree, seed: int, play: int | None) -> pd.DataFrame:
+        key = evaluation_key(seed, "test")
+        result = jax.tree.map(np.asarray, compiled(params, key, play))
         episodes = result.episode_returns.shape[0]
         info = view.columns(result.info) if view else result.info
         columns = {"seed": np.full(n * episodes, seed), "task_index": np.repeat(range(n), episodes)}
@@ -61,23 +66,38 @@ def make_test(built: Built, view: View | None, n: int) -> Callable[[PyTree, int]
         columns["return"] = result.episode_returns.T.ravel()
         return pd.DataFrame(columns | {name: value.T.ravel() for name, value in info.items()})
 
+    def run(params: PyTree, seed: int) -> pd.DataFrame:
+        tables = [one_play(params, seed, play or None) for play in range(plays)]
+        if plays == 1:
+            return tables[0]
+        return pd.concat([table.assign(play=i) for i, table in enumerate(tables)])
+
     return run
 
 
 def task_returns(table: pd.DataFrame) -> np.ndarray:
-    """``[n]``, the mean return of each task over its episodes."""
+    """``[n]``, the mean return of each task over its episodes, in all plays."""
     return table.groupby("task_index")["return"].mean().to_numpy(np.float32)
+
+
+def by_play(table: pd.DataFrame) -> np.ndarray | None:
+    """``[R, n]``, the mean return of each task in each play; None if there was but one."""
+    if "play" not in table:
+        return None
+    returns = table.groupby(["play", "task_index"])["return"].mean()
+    return returns.unstack("task_index").to_numpy(np.float32)
 
 
 def score(table: pd.DataFrame, alpha: float, view: View | None, phi: dict[str, float]) -> Score:
     """The numbers of one seed."""
-    returns = task_returns(table)
+    returns, plays = task_returns(table), by_play(table)
     return Score(
         int(table["seed"].iloc[0]),
         float(returns.mean()),
         float(cvar(jnp.asarray(returns), alpha)),
         outcome_shares(table, view),
         phi,
+        None if plays is None else float(cvar_two_sample(jnp.asarray(plays), alpha)),
     )
 
 

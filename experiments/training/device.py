@@ -92,8 +92,10 @@ class Session(NamedTuple):
 
 def make_evaluate(
     built: Built, n: int, purpose: Purpose, mesh: Mesh | None = None
-) -> Callable[[PyTree, PRNGKey], Evaluation]:
-    """``(params, key) -> Evaluation`` on n tasks of the original distribution.
+) -> Callable[..., Evaluation]:
+    """``(params, key, play=None) -> Evaluation`` on n tasks of the original distribution.
+
+    The number of a play, from 1 on, makes other noise on the same tasks; None is the first play.
 
     Args:
       built: the experiment.
@@ -102,8 +104,10 @@ def make_evaluate(
       mesh: whose axis "tasks" they lie over, where they come out even.
     """
 
-    def run(params: PyTree, key: PRNGKey) -> Evaluation:
+    def run(params: PyTree, key: PRNGKey, play: Array | None = None) -> Evaluation:
         task_key, evaluate_key = jax.random.split(key)
+        if play is not None:
+            evaluate_key = jax.random.fold_in(evaluate_key, play)
         tasks = sample_tasks(task_key, built.env, n)
         context: Any = contextlib.nullcontext()
         if mesh is not None and n % mesh.shape["tasks"] == 0:

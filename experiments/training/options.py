@@ -21,6 +21,7 @@ class RetestOptions:
       checkpoint: which agent: the one that the run itself tests (tested), that of the newest
         checkpoint, or the one with the best validation by mean or by CVaR.
       tasks: number of test tasks; None for that of the run.
+      repeats: how often each is played; None as the run does.
       seed: of test tasks and noise; None for that of the run.
       csv: file for the table of all episodes; None writes nothing.
       summary: file for one row per run: mean, CVaR, shares of outcomes, phi.
@@ -29,6 +30,7 @@ class RetestOptions:
     run: Annotated[str, tyro.conf.Positional]
     checkpoint: Checkpoint = "tested"
     tasks: int | None = None
+    repeats: int | None = None
     seed: int | None = None
     csv: Path | None = None
     summary: Path | None = None

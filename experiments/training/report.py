@@ -31,7 +31,7 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
         f"{built.paradigm.per_task(built.env, built.agent)}",
         "checks": f"validation on {experiment.validation_tasks:,} tasks every "
         f"{experiment.validation_every:,} steps, test of {agent_words(experiment.tested_agent())} "
-        f"on {experiment.test_tasks:,} tasks",
+        f"on {tasks_words(experiment.test_tasks, experiment.test_repeats)}",
         "device": f"{placement.in_words(built)}, "
         f"{_memory(placement.memory_of_each(built, len(runs)))} of training state"
         f"{' on each' if built.mesh else ''}",
@@ -47,14 +47,22 @@ def plan(built: Built, runs: list[Run], paths: list[Path], step: int | None) -> 
     return "\n".join(f"{name:8}{text}" for name, text in rows.items())
 
 
+BY_HALVES = (
+    "the worst tasks by one half of their plays, averaged over the other half, which is too high "
+    "where the CVaR beside it is too low"
+)
+
+
 def table(scores: list[Score], alpha: float) -> str:
     """One line per seed, and one over seeds if there are several."""
     outcomes = sorted({name for score in scores for name in score.shares})
     phis = list(scores[0].phi)
+    halves = [score.cvar_by_halves for score in scores if score.cvar_by_halves is not None]
     head = [
         "seed",
         "mean",
         f"CVaR {alpha:g}",
+        *["by halves"] * bool(halves),
         *outcomes,
         *(f"phi {name.removeprefix('phi_')}" for name in phis),
     ]
@@ -63,6 +71,7 @@ def table(scores: list[Score], alpha: float) -> str:
             str(score.seed),
             f"{score.mean:.4f}",
             f"{score.cvar:.4f}",
+            *(f"{value:.4f}" for value in [score.cvar_by_halves] if value is not None),
             *(f"{score.shares.get(name, 0.0):.1%}" for name in outcomes),
             *(f"{score.phi[name]:.4g}" for name in phis),
         ]
@@ -70,6 +79,7 @@ def table(scores: list[Score], alpha: float) -> str:
     ]
     if len(scores) > 1:
         pairs = [mean_and_ci([s.mean for s in scores]), mean_and_ci([s.cvar for s in scores])]
+        pairs += [mean_and_ci(halves)] if halves else []
         shares = [_average([s.shares.get(name, 0.0) for s in scores]) for name in outcomes]
         ends = [_average([s.phi[name] for s in scores]) for name in phis]
         rows.append(
@@ -87,7 +97,14 @@ def table(scores: list[Score], alpha: float) -> str:
     ]
     if len(scores) > 1:
         lines.append(f"± half the 95 % confidence interval of the mean over {len(scores)} seeds")
+    if halves:
+        lines.append(f"by halves: {BY_HALVES}")
     return "\n".join(lines)
+
+
+def tasks_words(tasks: int, plays: int) -> str:
+    """The size of a test: ``"3,008 tasks"``, and how often each is played."""
+    return f"{tasks:,} tasks" + (f", {plays} plays of each" if plays > 1 else "")
 
 
 def label(spec: str, learner: str | None = None, env: str = DEFAULT_ENV) -> str:

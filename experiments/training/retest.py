@@ -68,7 +68,9 @@ def _retest_group(
 ) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """Tests the seeds of one experiment; prints their table, returns it by seed and by task."""
     built, view = build(experiment), PRESETS[env].view_of(experiment.env)
-    test = agents.make_test(built, view, options.tasks or experiment.test_tasks)
+    tasks = options.tasks or experiment.test_tasks
+    plays = options.repeats or experiment.test_repeats
+    test = agents.make_test(built, view, tasks, plays)
     alpha, scores, notes, tables = experiment.alpha, [], [], []
     for path, run in members:
         (params, sampler), step = agents.load_agent(path, built, which)
@@ -81,8 +83,8 @@ def _retest_group(
         scores.append(agents.score(table, alpha, view, phi)._replace(seed=run.seed))
         notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
         tables.append(table.assign(run=str(path)))
-    tasks = options.tasks or experiment.test_tasks
-    print(f"{env}, {members[0][1].label()}, test on {tasks:,} tasks")
+    words = report.tasks_words(tasks, plays)
+    print(f"{env}, {members[0][1].label()}, test on {words}")
     print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
     return [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)], tables
 
@@ -122,6 +124,7 @@ def _summary(run: Run, score: agents.Score) -> dict[str, Any]:
         "alpha": run.experiment.alpha,
         "mean": score.mean,
         "cvar": score.cvar,
+        **({} if score.cvar_by_halves is None else {"cvar_by_halves": score.cvar_by_halves}),
         **dict(sorted(score.shares.items())),
         **{f"phi_{name}": value for name, value in score.phi.items()},
     }
@@ -135,7 +138,8 @@ def _note(path: Path, built: Built, table: pd.DataFrame, step: int, options: Ret
         return f"step {step:,} of {total:,}"
     if tested == "final" and step != total:
         return f"unfinished, checkpoint of step {step:,} of {total:,}"
-    if options.tasks is not None or options.seed is not None or not file.is_file():
+    other = (options.tasks, options.seed, options.repeats) != (None,) * 3
+    if other or not file.is_file():
         return f"step {step:,}"
     old = pd.read_csv(file)
     if len(old) != len(table):

@@ -33,7 +33,8 @@ _QUIET: Any = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 # Settings that a run may be gone on with under others: what has been trained stays as it is.
 _FREE = {
-    *("frames", "validation_every", "validation_tasks", "test_tasks", "tested", "evaluation_seed"),
+    *("frames", "validation_every", "validation_tasks", "test_tasks", "test_repeats"),
+    *("tested", "evaluation_seed"),
 }
 _RANDOM = ("jax_default_prng_impl", "jax_threefry_partitionable")
 _ROUNDING = ("jax_enable_x64", "jax_default_matmul_precision")

@@ -232,7 +232,7 @@ def _finish(session: Session, loop: Loop) -> None:
 
     built, start = session.built, time.perf_counter()
     experiment, view = built.experiment, PRESETS[session.runs[0].env].view_of(built.env)
-    test = agents.make_test(built, view, experiment.test_tasks)
+    test = agents.make_test(built, view, experiment.test_tasks, experiment.test_repeats)
     draw = built.paradigm.make_picture(built.env, built.agent, view) if view else None
     scores: dict[float, list[agents.Score]] = {}
     steps: list[int] = []
@@ -251,9 +251,10 @@ def _finish(session: Session, loop: Loop) -> None:
         phi = agents.final_phi(sampler, built)
         alpha = run.experiment.alpha
         scores.setdefault(alpha, []).append(agents.score(table, alpha, view, phi))
-    tasks, seconds = experiment.test_tasks, time.perf_counter() - start
+    tasks = report.tasks_words(experiment.test_tasks, experiment.test_repeats)
+    seconds = time.perf_counter() - start
     tested = report.agent_words(experiment.tested_agent(), steps)
-    print(f"\n{session.runs[0].label()}, test of {tested} on {tasks:,} tasks ({seconds:.0f} s)")
+    print(f"\n{session.runs[0].label()}, test of {tested} on {tasks} ({seconds:.0f} s)")
     for alpha, group in scores.items():
         print(*[f"\nalpha {alpha:g}"] * (len(scores) > 1), report.table(group, alpha), sep="\n")
 

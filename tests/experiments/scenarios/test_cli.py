@@ -96,6 +96,7 @@ def test_wrong_arguments_of_evaluate(tmp_path, capsys):
         str(foreign): "not a config of this version",
         str(untrained): "no checkpoint",
         f"{tmp_path} --tasks 0": "--tasks",
+        f"{tmp_path} --repeats 0": "--repeats must be at least 1",
         f"{tmp_path} --seed 4294967296": "--seed is a number from 0 to 4294967295",
         f"{tmp_path} --taks 1": "did you mean --tasks",
     }.items():

@@ -125,6 +125,24 @@ def test_evaluate_repeats_the_test(single, tmp_path, capsys):
     assert row["phi_mean_rain"] > 0
 
 
+def test_tasks_played_several_times(single, tmp_path, capsys):
+    file, summary = tmp_path / "plays.csv", tmp_path / "summary.csv"
+    words = ["--repeats", "3", "--csv", str(file), "--summary", str(summary)]
+    assert cli.run(evaluate.main, [str(single), *words]) == 0
+    assert "12 tasks, 3 plays of each" in capsys.readouterr().out
+    table, first = pd.read_csv(file), pd.read_csv(single / "test.csv")
+    one = table[table["play"] == 0].drop(columns=["run", "play"])
+    pd.testing.assert_frame_equal(one, first, check_exact=True)
+    plays = np.stack([part["return"] for _, part in table.groupby("play")])
+    assert len(plays) == 3 and len(np.unique(plays, axis=0)) == 3  # each with its own noise
+    assert table.groupby("task_index")["task_0"].nunique().eq(1).all()
+    plays = plays.reshape(3, -1, EPISODES).mean(axis=2)
+    halves, (row,) = (plays[0], plays[1:].mean(axis=0)), pd.read_csv(summary).to_dict("records")
+    worst = [one[other.argmin()] for one, other in (halves, halves[::-1])]  # alpha: one of twelve
+    assert row["cvar_by_halves"] == pytest.approx(np.mean(worst), rel=1e-5)
+    assert row["cvar"] == pytest.approx(plays.mean(axis=0).min(), rel=1e-5)
+
+
 def stop_at(step, number, patch):
     """Lets the loop receive a signal in the chunk that reaches a step."""
     advance = Loop._advance

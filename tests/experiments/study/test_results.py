@@ -163,6 +163,26 @@ def test_what_is_reached_without_learning(collected, single):
     assert "| no action " in text and "Without learning: no action, random actions." in text
 
 
+def test_tasks_played_several_times(run_tiny, tmp_path, capsys):
+    assert run_tiny(tmp_path, "--test-repeats", "2") == 0
+    assert "on 12 tasks, 2 plays of each" in (told := capsys.readouterr().out)
+    assert "by halves: the worst tasks by one half" in told
+    path = tmp_path / "khazad-dum" / "roml-varibad" / "seed-0"
+    results = compact.collect([("roml", path)])
+    plays = pd.read_csv(path / "test.csv").groupby(["play", "task_index"])["return"].mean()
+    one, other = plays.unstack().to_numpy()
+    order = one.argsort(), other.argsort()
+    known = results.risk[results.risk["method"] == "roml"]
+    for level, worst in ((0.05, 1), (0.5, 6), (1.0, 12)):
+        (row,) = known[known["alpha"] == level].to_dict("records")
+        halves = [other[order[0][:worst]].mean(), one[order[1][:worst]].mean()]
+        assert row["cvar_by_halves"] == pytest.approx(np.mean(halves), rel=1e-5)
+    summary = tables.summarize(results)
+    (sheet, *_) = sheets.word(summary, results, {})
+    assert "CVaR 0.01 by halves" in sheet.head
+    assert any("by one half of their plays" in note for note in sheet.notes)
+
+
 def test_references_are_played_once(single, tmp_path, monkeypatch):
     run = runs.read_config(single)
     ask = run.env, run.experiment, [1, 1, 2], tmp_path
