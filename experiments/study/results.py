@@ -319,7 +319,6 @@ def _risk_rows(table: pd.DataFrame, run: Run) -> list[dict[str, Any]]:
     after = [name for name in map(str, table) if name.startswith(_AFTER)]
     by_task = table.groupby("task_index")[after].mean()  # of all plays
     courses = {int(name.removeprefix(_AFTER)): by_task[name].to_numpy(np.float32) for name in after}
-    plays = agents.by_play(table)
     wanted: list[tuple[float, np.ndarray, set[float]]] = [
         (np.nan, agents.task_returns(table), {*_LEVELS, own})
     ]
@@ -329,9 +328,10 @@ def _risk_rows(table: pd.DataFrame, run: Run) -> list[dict[str, Any]]:
         for steps, returns, levels in wanted
         for level in sorted(levels)
     ]
-    if plays is not None:
-        for row in rows[: len({*_LEVELS, own})]:
-            row[HALVES] = float(cvar_two_sample(jnp.asarray(plays), row["alpha"]))
+    if (plays := agents.by_play(table)) is not None:
+        for row in rows:
+            if np.isnan(row["steps"]):  # of the return that counts
+                row[HALVES] = float(cvar_two_sample(jnp.asarray(plays), row["alpha"]))
     return rows
 
 

@@ -54,9 +54,11 @@ def make_test(
     where = replicated(mesh) if mesh else None
     compiled = jax.jit(make_evaluate(built, n, "test", mesh), out_shardings=where)
 
-    def one_play(params: PyTree, seed: int, play: int | None) -> pd.DataFrame:
-        key = evaluation_key(seed, "test")
-        result = jax.tree.map(np.asarray, compiled(params, key, play))
+    def one_play(params: PyTree, seed: int, play: int) -> pd.DataFrame:
+        task_key, noise_key = jax.random.split(evaluation_key(seed, "test"))
+        if play:  # the first has the noise of a test of one play
+            noise_key = jax.random.fold_in(noise_key, play)
+        result = jax.tree.map(np.asarray, compiled(params, task_key, noise_key))
         episodes = result.episode_returns.shape[0]
         info = view.columns(result.info) if view else result.info
         columns = {"seed": np.full(n * episodes, seed), "task_index": np.repeat(range(n), episodes)}
@@ -67,7 +69,7 @@ def make_test(
         return pd.DataFrame(columns | {name: value.T.ravel() for name, value in info.items()})
 
     def run(params: PyTree, seed: int) -> pd.DataFrame:
-        tables = [one_play(params, seed, play or None) for play in range(plays)]
+        tables = [one_play(params, seed, play) for play in range(plays)]
         if plays == 1:
             return tables[0]
         return pd.concat([table.assign(play=i) for i, table in enumerate(tables)])

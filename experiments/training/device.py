@@ -92,10 +92,8 @@ class Session(NamedTuple):
 
 def make_evaluate(
     built: Built, n: int, purpose: Purpose, mesh: Mesh | None = None
-) -> Callable[..., Evaluation]:
-    """``(params, key, play=None) -> Evaluation`` on n tasks of the original distribution.
-
-    The number of a play, from 1 on, makes other noise on the same tasks; None is the first play.
+) -> Callable[[PyTree, PRNGKey, PRNGKey], Evaluation]:
+    """``(params, task_key, noise_key) -> Evaluation`` on n tasks of the original distribution.
 
     Args:
       built: the experiment.
@@ -104,10 +102,7 @@ def make_evaluate(
       mesh: whose axis "tasks" they lie over, where they come out even.
     """
 
-    def run(params: PyTree, key: PRNGKey, play: Array | None = None) -> Evaluation:
-        task_key, evaluate_key = jax.random.split(key)
-        if play is not None:
-            evaluate_key = jax.random.fold_in(evaluate_key, play)
+    def run(params: PyTree, task_key: PRNGKey, noise_key: PRNGKey) -> Evaluation:
         tasks = sample_tasks(task_key, built.env, n)
         context: Any = contextlib.nullcontext()
         if mesh is not None and n % mesh.shape["tasks"] == 0:
@@ -115,7 +110,7 @@ def make_evaluate(
             tasks = jax.lax.with_sharding_constraint(tasks, by_task)
             context = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
         with context:
-            return evaluate(evaluate_key, built.env, built.agent, params, tasks, purpose=purpose)
+            return evaluate(noise_key, built.env, built.agent, params, tasks, purpose=purpose)
 
     return run
 
@@ -245,7 +240,7 @@ def _make_validate(session: Session) -> tuple[Callable, tuple]:
     evaluate = make_evaluate(built, built.experiment.validation_tasks, "validation", mesh)
 
     def validate(params: PyTree, key: PRNGKey, alpha: Float[Array, ""]) -> Float[Array, "2"]:
-        returns = evaluate(params, key).returns
+        returns = evaluate(params, *jax.random.split(key)).returns
         return jnp.stack([jnp.mean(returns), cvar(returns, alpha)])
 
     params = jax.eval_shape(built.learner.params, built.state_shape.learner)

@@ -58,28 +58,26 @@ def table(scores: list[Score], alpha: float) -> str:
     outcomes = sorted({name for score in scores for name in score.shares})
     phis = list(scores[0].phi)
     halves = [score.cvar_by_halves for score in scores if score.cvar_by_halves is not None]
+    numbers = {"mean": [s.mean for s in scores], f"CVaR {alpha:g}": [s.cvar for s in scores]}
+    if halves:
+        numbers["by halves"] = halves
     head = [
         "seed",
-        "mean",
-        f"CVaR {alpha:g}",
-        *["by halves"] * bool(halves),
+        *numbers,
         *outcomes,
         *(f"phi {name.removeprefix('phi_')}" for name in phis),
     ]
     rows = [
         [
             str(score.seed),
-            f"{score.mean:.4f}",
-            f"{score.cvar:.4f}",
-            *(f"{value:.4f}" for value in [score.cvar_by_halves] if value is not None),
+            *(f"{values[i]:.4f}" for values in numbers.values()),
             *(f"{score.shares.get(name, 0.0):.1%}" for name in outcomes),
             *(f"{score.phi[name]:.4g}" for name in phis),
         ]
-        for score in scores
+        for i, score in enumerate(scores)
     ]
     if len(scores) > 1:
-        pairs = [mean_and_ci([s.mean for s in scores]), mean_and_ci([s.cvar for s in scores])]
-        pairs += [mean_and_ci(halves)] if halves else []
+        pairs = map(mean_and_ci, numbers.values())
         shares = [_average([s.shares.get(name, 0.0) for s in scores]) for name in outcomes]
         ends = [_average([s.phi[name] for s in scores]) for name in phis]
         rows.append(
