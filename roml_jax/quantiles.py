@@ -85,8 +85,8 @@ def quantile_in_order(
     level = jnp.clip(level, 0, 1).astype(x.dtype)
 
     goal = level * c[last]
-    reached = (c <= goal) & (jnp.arange(x.size) < n)
-    i = jnp.clip(reached.sum() - 1, 0, jnp.maximum(last - 1, 0))
+    reached = (c <= goal) & (jnp.arange(x.size, dtype=jnp.int32) < n)
+    i = jnp.clip(reached.sum(dtype=jnp.int32) - 1, 0, jnp.maximum(last - 1, 0))
     j = jnp.minimum(i + 1, last)
     gap = c[j] - c[i]
     t = jnp.clip((goal - c[i]) / jnp.where(gap > 0, gap, 1), 0, 1)
