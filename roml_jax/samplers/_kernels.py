@@ -15,6 +15,9 @@ _UNIFORM_STD = 12**-0.5  # of a coordinate that is spread over all of [0, 1]
 _WIDEST = 0.4  # a reflected kernel is then flat to a quarter, and five images are enough
 _NARROWEST = 0.005
 _CRITICAL = 2.0  # of Kuiper's statistic: one uniform sample in a hundred exceeds it
+# A kernel and its images: of c, on a circle c plus the second number, and elsewhere the first one
+# times c plus the third.
+_IMAGES = ((1, 0, 0), (-1, -1, 0), (-1, 1, 2), (1, -2, -2), (1, 2, 2))
 _SMALLEST = 1e-30  # of a kernel in one coordinate, for the logarithm
 
 
@@ -50,12 +53,11 @@ def kernel_log_density(
     Returns:
       ``[n]``; the integral of the density over the cube is 1, to a millionth.
     """
-    sign = np.where(circular, 1, np.array([1, -1, -1, 1, 1])[:, None]).astype(np.float32)
-    along, back = np.array([[0, -1, 1, -2, 2], [0, 0, 2, -2, 2]], np.float32)[..., None]
-    shift = np.where(circular, along, back)
-    images = sign[:, None] * centres[None] + shift[:, None]  # [5, M, D]
-    z = (units[:, None, None] - images[None]) / width[None, None, None]
-    kernels = jnp.exp(-0.5 * jnp.square(z)).sum(axis=1)  # [n, M, D]
+    scaled, kernels = 1 / width, jnp.zeros((), units.dtype)
+    for sign, around, back in _IMAGES:  # unrolled, they are one loop for the processor
+        image = jnp.where(circular[None], centres + around, sign * centres + back)
+        z = (units[:, None] - image[None]) * scaled[None, None]
+        kernels = kernels + jnp.exp(-0.5 * jnp.square(z))  # [n, M, D]
     log = jnp.log(jnp.maximum(kernels, _SMALLEST) / (width * math.sqrt(2 * math.pi))[None, None])
     return jax.nn.logsumexp(log.sum(axis=-1), axis=-1) - math.log(centres.shape[0])
 

@@ -8,10 +8,12 @@ import importlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.bench import fidelity, khazad_dum, physics, scaling, sine, start, timing
+from experiments.bench import fidelity, khazad_dum, physics, samplers, scaling, sine, start, timing
 from experiments.presets import PRESETS
 
 BENCHES = sorted(
@@ -71,6 +73,41 @@ def test_sine(tmp_path, capsys):
     assert len(head) == len(line) and head.split()[:2] == ["method", "seeds"]
     assert cli.run(sine.main, ["--methods", "rml"]) == 2
     assert "did you mean roml?" in capsys.readouterr().err
+
+
+def test_samplers(tmp_path, capsys):
+    words = "--spaces line --tasks 64 --steps 20 --seeds 2 --samplers"
+    rows = run(samplers, f"{words} mixture-cem fixed naive", tmp_path)
+    told = {(row["sampler"], row["landscape"]): row for row in rows}
+    assert len(told) == 12 and float(rows[0]["step_ms"]) > 0
+    two = told["mixture-cem", "two tails"]
+    assert float(two["hard"]) > 0.6 and float(two["both"]) > 0.4 and two["half_at"] != "never"
+    for title in ("one tail", "two tails", "noisy", "moving"):
+        row = told["fixed", title]  # as the original distribution is
+        assert float(row["hard"]) < 0.12 and row["half_at"] == "never"
+        assert abs(float(row["mean_bias"])) < 0.05 and abs(float(row["cvar_bias"])) < 0.06
+        assert told["naive", title]["mean_bias"] == "-"
+    assert cli.run(samplers.main, ["--samplers", "cme"]) == 2
+    assert "did you mean cem?" in capsys.readouterr().err
+    assert cli.run(samplers.main, ["--alpha", "0.5"]) == 2
+    assert "--alpha must be in (0, 0.1]; got 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("space", samplers.spaces(0.05).values())
+def test_landscapes_of_samplers_are_what_they_say(space):
+    """By a hundred thousand tasks, with noise of their own."""
+    rng = np.random.default_rng(0)
+    units = rng.random((100_000, len(space.family.names)), np.float32)
+    tasks = space.family.from_units(jnp.asarray(units))
+    for x in space.landscapes.values():
+        score = np.asarray(x.score(tasks, 0.3))
+        hard, returns = score <= x.edge, score + x.noise * rng.uniform(-1, 1, len(score))
+        assert abs(hard.mean() - 0.05) < 0.003
+        assert abs((hard & x.side(tasks, 0.3)).mean() - 0.025) < 0.003
+        assert abs(score.mean() - x.mean(0.3)) < 0.01
+        worst = np.argsort(returns)[:5000]
+        assert abs(returns[worst].mean() - x.cvar) < 0.01
+        assert abs(hard[worst].mean() - x.best) < 0.02
 
 
 @pytest.mark.slow
