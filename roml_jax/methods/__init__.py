@@ -8,6 +8,7 @@ from roml_jax.methods.baseline import BASELINE, BaselineConfig, baseline
 from roml_jax.methods.cesor import CESOR, CeSoRConfig, cesor
 from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
 from roml_jax.methods.kind import MethodKind
+from roml_jax.methods.mixture_cem import MIXTURE_CEM, MixtureCEMConfig, mixture_cem
 from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
 from roml_jax.methods.oracle import ORACLE, OracleConfig, oracle
 from roml_jax.methods.paired import PAIRED, PAIREDConfig, paired
@@ -20,6 +21,7 @@ METHODS: dict[str, MethodKind] = {
     "naive": NAIVE,
     "cesor": CESOR,
     "paired": PAIRED,
+    "mixture-cem": MIXTURE_CEM,
     "oracle": ORACLE,
 }
 
@@ -29,6 +31,7 @@ __all__ = [
     "CVaRMLConfig",
     "CeSoRConfig",
     "MethodKind",
+    "MixtureCEMConfig",
     "NaiveConfig",
     "OracleConfig",
     "PAIREDConfig",
@@ -36,6 +39,7 @@ __all__ = [
     "baseline",
     "cesor",
     "cvar_ml",
+    "mixture_cem",
     "naive",
     "oracle",
     "paired",

@@ -14,6 +14,7 @@ METHODS = {
     "oracle": methods.oracle(FAMILY, 0.25, [0.3]),
     "cesor": methods.cesor(FAMILY, 0.25, soft_risk=0.0, nu=0.0, batch=32)(jnp.int32(0)),
     "paired": methods.paired(FAMILY, 0.25),
+    "mixture_cem": methods.mixture_cem(FAMILY, 0.25, memory=64, kernels=16),
 }
 
 

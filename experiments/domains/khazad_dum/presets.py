@@ -26,6 +26,7 @@ from roml_jax.methods import (
     BaselineConfig,
     CeSoRConfig,
     CVaRMLConfig,
+    MixtureCEMConfig,
     NaiveConfig,
     OracleConfig,
     PAIREDConfig,
@@ -90,6 +91,7 @@ def khazad_dum() -> Preset:
         "oracle": OracleConfig(alpha, phi=(0.3,), nu=0.2),
         "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
+        "mixture-cem": MixtureCEMConfig(alpha, beta=cem["beta"]),
     }
     experiment = Experiment(
         env=KhazadDum(horizon=32, episodes=4, rain_mean=0.1),

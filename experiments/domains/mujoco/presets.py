@@ -18,6 +18,7 @@ from roml_jax.methods import (
     BaselineConfig,
     CeSoRConfig,
     CVaRMLConfig,
+    MixtureCEMConfig,
     NaiveConfig,
     OracleConfig,
     PAIREDConfig,
@@ -66,6 +67,8 @@ def _preset(name: str) -> Preset:
         "oracle": OracleConfig(alpha, phi=_HARD.get(variation), nu=0.2),
         "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
+        # the second unit of a goal in a disk is its angle
+        "mixture-cem": MixtureCEMConfig(alpha, circular=(1,) if variation == "goal" else ()),
     }
     experiment = Experiment(
         env=env,

@@ -22,6 +22,7 @@ from roml_jax.methods import (
     BaselineConfig,
     CeSoRConfig,
     CVaRMLConfig,
+    MixtureCEMConfig,
     NaiveConfig,
     OracleConfig,
     PAIREDConfig,
@@ -127,6 +128,8 @@ def _preset(
         "oracle": OracleConfig(alpha, phi=hard, nu=0.2),
         "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
+        # the second unit of a goal in a disk is its angle
+        "mixture-cem": MixtureCEMConfig(alpha, circular=(1,) if env.goals == "disk" else ()),
     }
     steps = frames // (_TASKS * env.episodes * env.horizon)
     policy = dataclasses.replace(policy, anneal_updates=steps)

@@ -14,6 +14,7 @@ from roml_jax.methods import (
     BaselineConfig,
     CeSoRConfig,
     CVaRMLConfig,
+    MixtureCEMConfig,
     NaiveConfig,
     OracleConfig,
     PAIREDConfig,
@@ -53,6 +54,7 @@ def sine() -> Preset:
         "oracle": OracleConfig(alpha, phi=(0.95, 0.5, 0.6), nu=0.0),
         "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
+        "mixture-cem": MixtureCEMConfig(alpha),
     }
     experiment = Experiment(
         env=Sine(),
