@@ -5,6 +5,7 @@ from roml_jax.samplers.adversary import AdversaryState, adversary
 from roml_jax.samplers.cem import CEMState, Pending, cem, select_tail
 from roml_jax.samplers.designer import DesignerState, designer
 from roml_jax.samplers.fixed import fixed
+from roml_jax.samplers.mix import MixState, mix
 from roml_jax.samplers.mixture_cem import MixtureCEMState, mixture_cem
 from roml_jax.samplers.naive import NaiveState, naive
 from roml_jax.samplers.oracle import oracle
@@ -15,6 +16,7 @@ __all__ = [
     "CEMState",
     "DesignerState",
     "Draw",
+    "MixState",
     "MixtureCEMState",
     "NaiveState",
     "Pending",
@@ -25,6 +27,7 @@ __all__ = [
     "draw_mixture",
     "fixed",
     "importance_weights",
+    "mix",
     "mixture_cem",
     "naive",
     "oracle",

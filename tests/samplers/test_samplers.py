@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roml_jax import families, risk, samplers
-from roml_jax.samplers import Draw, adversary, cem, designer, fixed, mixture_cem, naive, oracle
+from roml_jax.samplers import Draw, adversary, cem, designer, fixed, mix, mixture_cem, naive, oracle
 from roml_jax.types import UNTOLD
 
 FAMILIES = {
@@ -17,6 +17,7 @@ SAMPLERS = {
     "fixed": fixed,
     "cem": lambda family: cem(family, alpha=0.25, nu=0.25),
     "cem_batch": lambda family: cem(family, alpha=0.25, nu=0.25, batch=32, soft_update=0.5),
+    "mix": lambda family: mix(cem(family, alpha=0.25, batch=24), fixed(family), 0.25),
     "mixture_cem": lambda family: mixture_cem(family, alpha=0.25, memory=24, kernels=8),
     "naive": lambda family: naive(family, alpha=0.25, pool=20),
     "naive_all": lambda family: naive(family, alpha=0.25, pool=20, repeat="all"),
