@@ -33,9 +33,10 @@ class Point:
     """The point, its goals and its rewards.
 
     Tasks, by ``goals``:
-      disk: ``float32[2]``, the goal, uniform over the disk of ``radius`` around the start.
-      half-circle: ``float32[1]``, the angle of the goal on the circle of ``radius``, uniform in
-        ``[0, π]``.
+
+    * disk: ``float32[2]``, the goal, uniform over the disk of ``radius`` around the start.
+    * half-circle: ``float32[1]``, the angle of the goal on the circle of ``radius``, uniform in
+      ``[0, π]``.
 
     Actions: ``float32[2]``, clipped to ±1 in each component; 1 moves the point by
     ``step_size`` along that axis. The origin is the start of every episode, which lasts
@@ -145,7 +146,7 @@ class Point:
         each axis has a step of its own: the goal is attained after ``max(|g_x|, |g_y|) / s``
         steps, rounded up. Neither reward grows with the distance, so that no step can pay more
         than in the place of that square which is nearest to the goal: g, clipped to it. The
-        greedy agent, ``a = (g - xy) / s``, is there after every step, so the bound is attained:
+        greedy agent, ``a = (g - xy) / s``, is there after every step, so the bound is attained::
 
             sum over t = 1 … H of reward(d_t),   d_t = |(|g| - s t)_+|
 

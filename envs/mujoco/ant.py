@@ -37,10 +37,11 @@ class Ant(BodyEnv):
     """The Ant task environments.
 
     Tasks, by ``variation``:
-      goal: ``float32[2]``, the place to go to, uniform in the disk of ``radius`` metres.
-      mass: ``float32[1]``, a factor ``2**U[-1, 1]`` on all masses.
-      body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses, on the joints' damping, and on
-        the length of the first leg's inner segment.
+
+    * goal: ``float32[2]``, the place to go to, uniform in the disk of ``radius`` metres.
+    * mass: ``float32[1]``, a factor ``2**U[-1, 1]`` on all masses.
+    * body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses, on the joints' damping, and on
+      the length of the first leg's inner segment.
 
     Reward: the distance ``-(|x - x*| + |y - y*|)`` minus ``0.1 |a|²`` (goal), or the speed of
     the torso along x over the step, in m/s, minus ``0.5 |a|²``, plus 1 while the torso is

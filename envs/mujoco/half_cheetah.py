@@ -80,13 +80,14 @@ class HalfCheetah(BodyEnv):
     """The HalfCheetah task environments.
 
     Tasks, by ``variation``:
-      vel: ``float32[1]``, the speed to run at, uniform in ``[0, max_velocity]`` m/s.
-      mass: ``float32[1]``, a factor ``2**U[-1, 1]`` on all masses and on the geoms' radii.
-      body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses and radii, on the joints'
-        damping, and on the length of the head.
-      10d-a, 10d-b, 10d-c: ``float32[10]``, factors ``2**U[-0.5, 0.5]`` on ten fields of the
-        model, see ``TEN_FACTORS``; four, three and six of them change the motion, the bounds
-        of 10d-b only with ``derived="original"``.
+
+    * vel: ``float32[1]``, the speed to run at, uniform in ``[0, max_velocity]`` m/s.
+    * mass: ``float32[1]``, a factor ``2**U[-1, 1]`` on all masses and on the geoms' radii.
+    * body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses and radii, on the joints'
+      damping, and on the length of the head.
+    * 10d-a, 10d-b, 10d-c: ``float32[10]``, factors ``2**U[-0.5, 0.5]`` on ten fields of the
+      model, see ``TEN_FACTORS``; four, three and six of them change the motion, the bounds
+      of 10d-b only with ``derived="original"``.
 
     Reward: ``-|v - v*|`` (vel), or ``v`` plus the height of the root over its nominal one (all
     others), minus ``0.05 |a|²``; ``v`` is the speed of the root over the step, in m/s, and

@@ -43,10 +43,11 @@ class Humanoid(BodyEnv):
     """The Humanoid task environments.
 
     Tasks, by ``variation``:
-      vel: ``float32[1]``, the speed to run at, uniform in ``[0, max_velocity]`` m/s.
-      mass: ``float32[1]``, a factor ``2**U[-1, 1]`` on all masses and on the geoms' radii.
-      body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses and radii, on the joints'
-        damping, and on the radius of the head.
+
+    * vel: ``float32[1]``, the speed to run at, uniform in ``[0, max_velocity]`` m/s.
+    * mass: ``float32[1]``, a factor ``2**U[-1, 1]`` on all masses and on the geoms' radii.
+    * body: ``float32[3]``, factors ``2**U[-1, 1]`` on masses and radii, on the joints'
+      damping, and on the radius of the head.
 
     Reward: ``-1.25 |v - v*|`` (vel) or ``1.25 v`` (mass, body), minus ``0.1 |a|²``, plus 5
     while the torso is between 1 m and 2 m high; ``v`` is the speed of the centre of mass
