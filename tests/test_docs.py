@@ -4,8 +4,10 @@ The blocks of a page run in order in one namespace, with the strict settings of 
 """
 
 import contextlib
+import importlib
 import re
 import shlex
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -164,7 +166,13 @@ def learners(page):
     np.testing.assert_allclose(got, [float(number) for number in told.groups()], atol=0.005)
 
 
+def quick_start(page):
+    assert page.state.step == 3 and jnp.isfinite(page.metrics["return_mean"])
+    assert page.state.sampler.phi[0] > 0.1  # more rain than in the original distribution
+
+
 RESULTS = {
+    "docs/quick-start.md": (quick_start,),
     "docs/learners.md": (learners,),
     "docs/continuous-control.md": (continuous_control,),
     "docs/your-environment.md": (your_environment, your_environment_finds_faults),
@@ -193,6 +201,71 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), target
+
+
+# ------------------------------------------------------------------ the site
+
+with mock.patch.object(sys, "path", [str(ROOT / "docs"), *sys.path]):
+    api = importlib.import_module("api")
+
+
+def test_all_that_is_public_has_a_docstring_and_a_page():
+    assert api.faults() == []
+
+
+def test_public_is_what_can_be_imported():
+    """Against the modules themselves, which ``docs/api.py`` only reads."""
+    loaded = {name: importlib.import_module(name) for name in api.modules() if "envs" not in name}
+    told = {
+        (module, name.name): vars(loaded[module])[name.name]
+        for module, names in api.public().items()
+        if module in loaded
+        for name in names
+    }
+    for module in loaded.values():
+        for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
+            value = vars(module)[name]
+            own = getattr(value, "__module__", None) == module.__name__
+            if hasattr(module, "__all__") or (own and "._" not in module.__name__):
+                shown = [told[place] for place in told if place[1] == name]
+                assert any(value is other for other in shown), (module.__name__, name)
+
+
+def test_faults_are_named(tmp_path):
+    blocks = ["roml_jax.risk\nroml_jax.nowhere", "roml_jax.risk"]
+    page = "".join(f"```{{api}}\n{block}\n```\n" for block in blocks)
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    faults = api.faults(tmp_path)
+    assert "No page shows roml_jax.quantiles." in faults
+    assert "No page shows roml_jax.risk." not in faults
+    assert "roml_jax.risk is shown twice." in faults
+    assert "A page shows roml_jax.nowhere: no such module." in faults
+    bare = api.ast.parse("def bare(): pass").body[0]
+    assert not api.Name("roml_jax.risk", "bare", bare, "roml_jax.risk").has_docstring
+
+
+def test_every_page_is_in_a_table_of_contents():
+    found = {"docs/index.md"}
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for block in re.findall(r"^```{toctree}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+            for entry in block.split():
+                if not entry.startswith(":"):
+                    paths = (ROOT / page).parent.glob(f"{entry}.md")
+                    found |= {str(path.relative_to(ROOT)) for path in paths}
+    assert found == set(PAGES)
+
+
+@pytest.mark.slow
+def test_site_is_built_without_a_warning(tmp_path):
+    for needed in ("sphinx", "myst_nb", "furo"):
+        pytest.importorskip(needed)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", tmp_path]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    estimators = (tmp_path / "reference/estimators.html").read_text(encoding="utf-8")
+    assert 'id="roml_jax.risk.cvar_two_sample"' in estimators
+    assert "jaxlib" not in estimators and ":param" not in estimators
 
 
 # ------------------------------------------------------------------ commands
