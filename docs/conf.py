@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from docutils import nodes
+from sphinx.util.nodes import make_refnode
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
@@ -181,8 +184,9 @@ def write_docstring(
             if not any(line.strip() == "Attributes:" for line in lines):
                 lines += ["", *signatures.attributes(name.defined, node)]
     if what == "property":
-        lines.insert(0, "")  # or napoleon takes ``a: b`` in its first line for a type
+        lines[:0] = ["..", ""]  # or napoleon takes ``a: b`` in the first line for a type
     for i, line in enumerate(lines):
+        lines[i] = line = re.sub(r"(^|: )([A-Z])\.$", r"\1\2\\.", line)  # else item "K." of a list
         if line.startswith("Reference: "):
             end = lines.index("", i) if "" in lines[i:] else len(lines)
             told = [line.removeprefix("Reference: "), *lines[i + 1 : end]]
@@ -199,6 +203,13 @@ def write_constant(
             lines[:] = [signatures.comment(name.defined, node), ""]
 
 
+def shorten_types(app: Any, doctree: Any) -> None:
+    """Properties' types are told as evaluated: ``Array`` is a name of jaxlib's there."""
+    for text in list(doctree.findall(nodes.Text)):
+        if "jaxlib._jax." in text:
+            text.parent.replace(text, nodes.Text(text.replace("jaxlib._jax.", "")))
+
+
 def resolve_type(app: Any, env: Any, node: Any, content: Any) -> Any:
     """Links a type by its short name, which is one of ours; others are text, as ``Array`` is."""
     if node.get("refdomain") != "py":
@@ -209,8 +220,6 @@ def resolve_type(app: Any, env: Any, node: Any, content: Any) -> Any:
     domain = env.get_domain("py")
     for owner in own[:1] if len(own) == 1 else []:
         if found := domain.objects.get(f"{owner}.{target}"):
-            from sphinx.util.nodes import make_refnode
-
             return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, content)
     return content if node["reftype"] in ("class", "obj", "data", "exc") else None
 
@@ -223,5 +232,6 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-signature", write_signature)
     app.connect("autodoc-process-docstring", write_docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", write_constant, priority=600)  # after it
+    app.connect("doctree-read", shorten_types)
     app.connect("missing-reference", resolve_type)
     return {"parallel_read_safe": True}

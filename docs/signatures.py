@@ -63,10 +63,25 @@ def fields(node: ast.ClassDef) -> list[ast.AnnAssign]:
     ]
 
 
+def _arguments(node: ast.ClassDef) -> dict[str, ast.AnnAssign]:
+    """What a class is made from: the fields of the classes above it, and its own."""
+    known = {name.name: name.node for names in api.public().values() for name in names}
+    found = {}
+    for base in node.bases:
+        if isinstance(above := known.get(ast.unparse(base)), ast.ClassDef):
+            found |= _arguments(above)
+    own = {ast.unparse(field.target): field for field in fields(node)}
+    return {
+        name: field
+        for name, field in (found | own).items()
+        if not ast.unparse(field.annotation).startswith("ClassVar")
+    }
+
+
 def of_class(node: ast.ClassDef) -> str:
-    """What a class is made of: its own fields, with their types and defaults."""
+    """The fields of a class, with their types and defaults."""
     parts = []
-    for field in fields(node):
+    for field in _arguments(node).values():
         default = "" if field.value is None else f" = {_default(field.value)}"
         parts.append(f"{ast.unparse(field.target)}: {ast.unparse(field.annotation)}{default}")
     return _readable(f"({', '.join(parts)})") if parts else ""
