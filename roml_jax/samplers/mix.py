@@ -39,7 +39,7 @@ def mix(sampler: TaskSampler, reference: TaskSampler, nu: float) -> TaskSampler:
       change from step to step: ``cem`` with a batch needs ``n - floor(nu * n)`` to divide it.
       ``extras`` of a draw hold those of both, zeros where a draw's sampler has none, and
       "mix_place"; what the learner adds goes to both. Info is that of ``sampler``, and of
-      ``reference`` with "other_" before the names.
+      ``reference`` with ``other_`` before the names.
 
     Raises:
       ValueError: ``nu`` is out of range; while tracing, one of both would draw nothing, or they
