@@ -164,9 +164,9 @@ def normalize_rewards(
     """Divides rewards by the running deviation of their discounted sum so far.
 
     ``g_t = discount * g_{t-1} + r_t`` runs within a meta-episode and is zero at its
-    last step. The scalar moments take in the B values of ``g_t`` step by step, with
-    the population variance over tasks; ``r_t`` is divided by the deviation that
-    includes step t, not centred, and clipped.
+    last step, unless that is its only one. The scalar moments take in the B values of
+    ``g_t`` step by step, with the population variance over tasks; ``r_t`` is divided by the
+    deviation that includes step t, not centred, and clipped.
 
     Args:
       moments: scalar moments of ``g``.
@@ -182,7 +182,8 @@ def normalize_rewards(
     Raises:
       ValueError: while tracing, if an argument has another rank, or a flag another length.
 
-    Reference: the original code, reference settings "normalise rewards for policy".
+    Reference: the original code, reference settings "normalise rewards for policy"; there, a
+      meta-episode of one step has no deviation.
     """
     rewards = as_real("rewards", rewards)
     if rewards.ndim != 2 or moments.mean.shape:
@@ -191,13 +192,16 @@ def normalize_rewards(
             f"{moments.mean.shape}"
         )
     check_shape("meta_end", meta_end, rewards.shape[:1], "the steps of rewards")
-    keep = jnp.where(meta_end, 0, jnp.ones((), rewards.dtype))[:, None]
+    first = jnp.pad(meta_end[:-1], (1, 0), constant_values=True)
+    one = jnp.ones((), rewards.dtype)
+    keep = jnp.where(meta_end & ~first, 0, one)[:, None]
+    goes_on = jnp.where(meta_end | first, 0, one)[:, None]
 
     def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> tuple[Array, Array]:
         # A pair (decay, sum) is the affine map g -> decay * g + sum.
         return early[0] * late[0], late[1] + late[0] * early[1]
 
-    decay = jnp.broadcast_to(discount * keep, rewards.shape)
+    decay = jnp.broadcast_to(discount * goes_on, rewards.shape)
     _, discounted = jax.lax.associative_scan(compose, (decay, rewards * keep))
 
     per_step = jax.vmap(lambda g: batch_moments(g, counted))(discounted)

@@ -139,14 +139,13 @@ def test_normalize_neither_clips_nor_loses_constant_features():
 
 
 def loop_over_steps(moments, rewards, meta_end, discount, clip):
-    """The original code's wrapper, one environment step at a time."""
+    """The original code's wrapper, one environment step at a time; a first step is no last one."""
     mean, var, count = (float(x) for x in moments[:3])
     g = np.zeros(rewards.shape[1])
     out = np.zeros_like(rewards)
     for t, r in enumerate(rewards):
-        g = discount * g + r
-        if meta_end[t]:
-            g = np.zeros_like(g)
+        first = t == 0 or meta_end[t - 1]
+        g = r if first else np.zeros_like(r) if meta_end[t] else discount * g + r
         m, delta = len(g), g.mean() - mean
         m2 = var * count + g.var() * m + delta**2 * count * m / (count + m)
         mean, var, count = mean + delta * m / (count + m), m2 / (count + m), count + m
@@ -154,14 +153,14 @@ def loop_over_steps(moments, rewards, meta_end, discount, clip):
     return (mean, var, count), out
 
 
-@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize(("steps", "ends"), [(1, [-1]), (7, [-1, 2]), (7, [0, 1, 5, -1])])
 @pytest.mark.parametrize("fresh", [True, False])
-def test_rewards_against_a_loop(fresh, steps):
+def test_rewards_against_a_loop(fresh, steps, ends):
     rng = np.random.default_rng(3)
     moments = init_moments() if fresh else Moments(*map(jnp.float32, (2.0, 9.0, 50.0)))
     rewards = rng.normal(1, 5, size=(steps, 3))
     meta_end = np.zeros(steps, bool)
-    meta_end[[-1, steps // 3]] = True  # two meta-episodes
+    meta_end[ends] = True  # some meta-episodes are a single step
     got, scaled = scale_rewards(
         moments, jnp.asarray(rewards, jnp.float32), jnp.asarray(meta_end), discount=0.9
     )
@@ -174,11 +173,20 @@ def test_rewards_against_a_loop(fresh, steps):
 def test_rewards_are_clipped_on_both_sides():
     # At the meta-episode's end the sum is zero before it is merged, so the very first
     # step with equal sums has next to no variance.
-    rewards = jnp.array([[5.0, -5.0]])
+    rewards, end = jnp.array([[1.0, 1.0], [5.0, -5.0]]), jnp.array([False, True])
+    moments = init_moments()._replace(var=jnp.float32(0))
+    _, scaled = scale_rewards(moments, rewards, end, discount=0.9)
+    np.testing.assert_allclose(scaled[1], [9.99, -10], atol=0.1)
+    np.testing.assert_array_equal(jnp.abs(scaled).max(), 10)
+    _, scaled = scale_rewards(moments, rewards, end, discount=0.9, clip=3.0)
+    np.testing.assert_array_equal(scaled[1], [3.0, -3.0])
+
+
+def test_the_reward_of_a_bandit_is_scaled_by_its_deviation():
+    rewards = 3 + 2 * jax.random.normal(jax.random.key(0), (1, 4000))
     _, scaled = scale_rewards(init_moments(), rewards, jnp.ones(1, bool), discount=0.9)
-    np.testing.assert_array_equal(scaled, [[10.0, -10.0]])
-    _, scaled = scale_rewards(init_moments(), rewards, jnp.ones(1, bool), discount=0.9, clip=3.0)
-    np.testing.assert_array_equal(scaled, [[3.0, -3.0]])
+    np.testing.assert_allclose(jnp.std(scaled), 1, rtol=1e-3)
+    np.testing.assert_allclose(jnp.corrcoef(scaled[0], rewards[0])[0, 1], 1, rtol=1e-3)
 
 
 def test_long_sums_stay_accurate_under_jit():
