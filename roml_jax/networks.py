@@ -197,17 +197,29 @@ class ActorCritic(nn.Module):
         return self._policy(self.features(obs, belief))
 
     def value(
-        self, obs: Float[Array, "... O"], belief: Float[Array, "... M"]
+        self,
+        obs: Float[Array, "... O"],
+        belief: Float[Array, "... M"],
+        told: Float[Array, "... C"] | None = None,
     ) -> Float[Array, "..."]:
-        """Value of being there, in units of normalised reward."""
-        return self._value(self.features(obs, belief))
+        """Value of being there, in units of normalised reward.
+
+        Args:
+          obs: normalised.
+          belief: normalised.
+          told: what the critic alone is told; of this size from the first call on, or None.
+        """
+        return self._value(self.features(obs, belief), told)
 
     def __call__(
-        self, obs: Float[Array, "... O"], belief: Float[Array, "... M"]
+        self,
+        obs: Float[Array, "... O"],
+        belief: Float[Array, "... M"],
+        told: Float[Array, "... C"] | None = None,
     ) -> tuple[PolicyOutput, Float[Array, "..."]]:
         """Policy and value with the embeddings computed once."""
         features = self.features(obs, belief)
-        return self._policy(features), self._value(features)
+        return self._policy(features), self._value(features, told)
 
     def _policy(self, features: Array) -> PolicyOutput:
         location = self.actor_head(self.actor(features))
@@ -216,5 +228,7 @@ class ActorCritic(nn.Module):
         std = jnp.maximum(jnp.exp(self.log_std), 1e-6)
         return PolicyOutput(location, jnp.broadcast_to(std, location.shape))
 
-    def _value(self, features: Array) -> Array:
+    def _value(self, features: Array, told: Array | None) -> Array:
+        if told is not None:
+            features = jnp.concatenate([features, told], axis=-1)
         return self.critic_head(self.critic(features))[..., 0]

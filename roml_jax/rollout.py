@@ -37,6 +37,8 @@ class Rollout(NamedTuple):
     tasks: Float[Array, "B D"]
     carry: PyTree  # [B, …], the agent's memory after the last step
     start_unseen: Bool[Array, " K"]  # obs[k, 0] is obs[k - 1, H]: the agent saw no start
+    told: Float[Array, "K H1 B C"] | None = None  # what the critic is told beside each
+    # observation, and the agent is not: see ``Learner.informed``
 
     @property
     def path_obs(self) -> Float[Array, "K H1 B O"]:

@@ -338,6 +338,9 @@ class Learner(NamedTuple):
         task beside its return, as ``Draw.extras``: whether it was solved, for instance.
       task_axes: ``state -> axes``, integers in place of the leaves: along which of its axes a leaf
         can lie on several devices, as tasks do; -1 for what each of them must have.
+      informed: ``n -> Learner``, the same learner with a critic that is told n numbers beside
+        each observation, ``Rollout.told[K, H + 1, B, n]`` of what ``update`` is given: what the
+        agent does not know, but its reward depends on. None if it has no critic of rollouts.
     """
 
     init: Callable[[PRNGKey], Any]
@@ -349,3 +352,4 @@ class Learner(NamedTuple):
     frames_per_step: int
     extras: Callable[[Any], Extras] = no_extras
     task_axes: Callable[[Any], Any] = no_task_axes
+    informed: Callable[[int], Learner] | None = None

@@ -41,7 +41,9 @@ def shaped(learner: Learner, shape: Shape) -> Learner:
         reward = jnp.where(rollout.valid, reward, 0.0)
         return learner.update(key, state, rollout._replace(reward=reward), weights)
 
-    return learner._replace(update=update)
+    told = learner.informed
+    informed = None if told is None else lambda n: shaped(told(n), shape)
+    return learner._replace(update=update, informed=informed)
 
 
 # ------------------------------------------------------------------ rivals
@@ -116,6 +118,7 @@ def rivals(learner: Learner) -> Learner:
         frames_per_step=2 * learner.frames_per_step,
         extras=extras,
         task_axes=task_axes,
+        informed=None,
     )
 
 
@@ -182,7 +185,9 @@ def sharded(learner: Learner, mesh: Mesh, axis: str = "tasks") -> Learner:
         state, metrics = learner.update(key, state, rollout, weights)
         return state if _is_explicit(axis) else lay(state), metrics
 
-    return learner._replace(init=init, collect=collect, update=update)
+    told = learner.informed
+    informed = None if told is None else lambda n: sharded(told(n), mesh, axis)
+    return learner._replace(init=init, collect=collect, update=update, informed=informed)
 
 
 def state_layout(learner: Learner, state: Any, mesh: Mesh, axis: str = "tasks") -> Any:

@@ -52,6 +52,7 @@ def on_policy(
     warmup_frames: int = 0,
     boundary: Boundary = Boundary(),
     groups: int = 1,
+    told: int = 0,
 ) -> Learner:
     """PPO over meta-episodes, for agents who remember something, or nothing.
 
@@ -63,6 +64,7 @@ def on_policy(
       warmup_frames: frames before the first update of policy and memory.
       boundary: what the agent sees between episodes, as the memory was told.
       groups: G, of the tasks, as the memory was told, see ``roml_jax.groups``.
+      told: numbers that the critic is told beside each observation, see ``Learner.informed``.
 
     Returns:
       A ``Learner``. The policy learns from tasks by their weights. Its extras are the
@@ -75,7 +77,7 @@ def on_policy(
     Reference: Schulman et al. (2017); Zintgraf et al. (2020), Algorithm 1.
     """
     frames = _check_sizes(env, num_tasks, config, memory.recall is not None, groups)
-    actor = policy(env, config, boundary.observation_size(env), memory.size, groups)
+    actor = policy(env, config, boundary.observation_size(env), memory.size, groups, told)
 
     def act(
         params: OnPolicyParams, carry: PyTree, obs: Array, key: PRNGKey, deterministic: bool
@@ -136,8 +138,27 @@ def on_policy(
     def task_axes(state: OnPolicyState) -> OnPolicyState:
         return no_task_axes(state)._replace(memory=memory.task_axes(state.memory))
 
+    informed = partial(
+        on_policy,
+        env,
+        memory,
+        config,
+        num_tasks=num_tasks,
+        warmup_frames=warmup_frames,
+        boundary=boundary,
+        groups=groups,
+    )
     return Learner(
-        init, collect, update, agent, params, num_tasks, frames, rollout_extras, task_axes
+        init,
+        collect,
+        update,
+        agent,
+        params,
+        num_tasks,
+        frames,
+        rollout_extras,
+        task_axes,
+        lambda n: informed(told=n),
     )
 
 

@@ -45,7 +45,12 @@ class Policy(NamedTuple):
 
 
 def policy(
-    env: TaskEnv, config: PolicyConfig, obs_size: int, memory_size: int, groups: int = 1
+    env: TaskEnv,
+    config: PolicyConfig,
+    obs_size: int,
+    memory_size: int,
+    groups: int = 1,
+    told: int = 0,
 ) -> Policy:
     """An actor-critic and its PPO update.
 
@@ -55,6 +60,7 @@ def policy(
       obs_size: O, with the done flag if there is one.
       memory_size: M, what the agent remembers.
       groups: G, of the tasks, see ``roml_jax.groups``.
+      told: numbers that the critic is told beside each observation, see ``Rollout.told``.
 
     Returns:
       A ``Policy``.
@@ -67,7 +73,8 @@ def policy(
 
     def init(key: PRNGKey, memory: Any = ()) -> PolicyState:
         seen, remembered = (jnp.zeros((1, size), jnp.float32) for size in (obs_size, memory_size))
-        weights = network.init(key, seen, remembered)
+        hints = jnp.zeros((1, told), jnp.float32) if told else None
+        weights = network.init(key, seen, remembered, hints)
         moments = init_moments((obs_size,)), init_moments((memory_size,))
         opt_state = optimizer.init((weights, memory))
         return PolicyState(PolicyParams(weights, *moments), opt_state, init_moments())

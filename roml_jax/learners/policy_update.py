@@ -44,6 +44,7 @@ class PolicyBatch(NamedTuple):
     advantage: Float[Array, " N"]  # normalised
     target: Float[Array, " N"]  # of the value
     weight: Float[Array, " N"]  # 1 for steps that count, 0 for the rest
+    told: Float[Array, "N C"] | None  # what the critic alone is told
 
 
 def make_improve(
@@ -188,7 +189,7 @@ def _advantages(
         # What an episode would have been worth that went on is asked of an observation that does.
         obs = obs.at[:, -1, :, -1].set(0)
     inputs = policy_inputs(state.params, config, obs, before_after)
-    all_values = network.apply(state.params.network, *inputs, method="value")
+    all_values = network.apply(state.params.network, *inputs, data.told, method="value")
     values, next_values = seen_obs(all_values), next_obs(all_values)
     flags = (truncated, meta_end)
     truncated, meta_end = (jnp.broadcast_to(x[:, None], rewards.shape) for x in flags)
@@ -226,19 +227,20 @@ def _policy_batch(
         weights = jnp.where(weights > 0, weights, 1.0)
     weight = data.valid.astype(values.dtype) * weights
     targets = advantages + values
-    flat = _flat_groups((*inputs, data.action, values, advantages, targets, weight), groups)
-    obs, belief, action, values, advantages, targets, weight = flat
+    told = None if data.told is None else seen_obs(data.told)
+    flat = _flat_groups((*inputs, data.action, values, advantages, targets, weight, told), groups)
+    obs, belief, action, values, advantages, targets, weight, told = flat
     normalized = normalize_advantages(advantages, weight)
     output = network.apply(params.network, obs, belief, method="policy")
     log_prob = action_distribution(output).log_prob(action)
-    return PolicyBatch(obs, belief, action, log_prob, values, normalized, targets, weight)
+    return PolicyBatch(obs, belief, action, log_prob, values, normalized, targets, weight, told)
 
 
 def _ppo_loss(
     weights: PyTree, network: ActorCritic, config: PolicyConfig, batch: PolicyBatch
 ) -> tuple[Array, Metrics]:
     """Total loss of a minibatch: policy + value - entropy."""
-    output, values = network.apply(weights, batch.obs, batch.belief)
+    output, values = network.apply(weights, batch.obs, batch.belief, batch.told)
     distribution = action_distribution(output)
     log_probs = distribution.log_prob(batch.action)
     surrogate = policy_loss(log_probs, batch.log_prob, batch.advantage, batch.weight, config.clip)
@@ -266,7 +268,10 @@ def _leave_out(
         return jnp.where(jnp.expand_dims(counted, [i for i in range(x.ndim) if i != axis]), x, 0)
 
     data = data._replace(
-        obs=keep(data.obs, 2), reward=keep(data.reward, 1), action=keep(data.action, 1)
+        obs=keep(data.obs, 2),
+        reward=keep(data.reward, 1),
+        action=keep(data.action, 1),
+        told=None if data.told is None else keep(data.told, 2),
     )
     return data, keep(belief, 1), counted
 
