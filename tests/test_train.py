@@ -54,15 +54,15 @@ def module_traces():
 @pytest.mark.parametrize("name", METHODS)
 def test_contract_of_every_method_on_every_learner(name, learner, learner_name, module_traces):
     trained = wrapped(learner, name)
-    rivals = trained is not learner
+    rivals, anew = name == "paired", trained is not learner
     init, step = make_train(trained, make_method(name))
     before = dict(module_traces.counts)
     with jax.debug_key_reuse(not rivals):  # wrongly finds a reuse in a scan over keys under vmap
         check_contract(name, learner_name, trained, init, step, rivals)
     # Compiled once, for all steps and all methods: state comes back as it went in.
     once = {"init": 1, "collect": 1, "update": 1}
-    if rivals:  # under other switches, so anew
-        assert module_traces.counts == {key: before.get(key, 0) + 1 for key in once}
+    if anew:  # a learner of its own, or under other switches
+        assert module_traces.counts.keys() == once.keys()
         module_traces.counts = before
     else:
         assert module_traces.counts == once

@@ -135,10 +135,14 @@ def _build_once(experiment: Experiment, mesh: Mesh | None, made_by: Any, switche
 def _build(experiment: Experiment, mesh: Mesh | None) -> Built:
     check_devices()
     env = experiment.env
-    try:
+
+    def parts(experiment: Experiment) -> tuple[Learner, MetaAlgorithm | Schedule]:
         learner = make_learner(experiment)
         method = make_method(experiment, learner)
-        learner = learner if mesh is None else sharded(learner, mesh)
+        return learner if mesh is None else sharded(learner, mesh), method
+
+    try:
+        learner, method = parts(experiment)
         make_state, one_step = make_grouped_train(learner, method)
         init, grouped_step = _traced_once(make_state), _traced_once(one_step)
         state_shape = jax.eval_shape(init, jax.random.key(0))
@@ -156,7 +160,7 @@ def _build(experiment: Experiment, mesh: Mesh | None) -> Built:
         return state, grouped.flat()
 
     def step_at(alpha: Array, state: TrainState) -> tuple[TrainState, Metrics]:
-        return make_train(learner, make_method(at_alpha(experiment, alpha), learner))[1](state)
+        return make_train(*parts(at_alpha(experiment, alpha)))[1](state)
 
     built = Built(
         experiment,

@@ -222,7 +222,7 @@ def check_same(path: Path, run: Run) -> bool:
     if new.get("groups") == 1 and "groups" in differing:  # unsaid: they come with the devices
         differing.remove("groups")
     told = [f"{name} {old[name]} there, {new[name]} here" for name in differing]
-    paced = METHODS[run.experiment.method_name].paced
+    paced = METHODS[run.experiment.method_name].paced(run.experiment.method)
     free = _FREE - {"frames"} if paced else _FREE
     if {*differing} - free:
         raise UserError(

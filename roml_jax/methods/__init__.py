@@ -5,8 +5,9 @@ module and one line in it, or, from outside, ``METHODS["name"] = MethodKind(…)
 """
 
 from roml_jax.methods.baseline import BASELINE, BaselineConfig, baseline
+from roml_jax.methods.capped import CAPPED, CappedConfig, capped, with_cap
 from roml_jax.methods.cesor import CESOR, CeSoRConfig, cesor
-from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
+from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml, soft_cvar_ml
 from roml_jax.methods.kind import MethodKind
 from roml_jax.methods.mixture_cem import MIXTURE_CEM, MixtureCEMConfig, mixture_cem
 from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
@@ -22,6 +23,7 @@ METHODS: dict[str, MethodKind] = {
     "cesor": CESOR,
     "paired": PAIRED,
     "mixture-cem": MIXTURE_CEM,
+    "capped": CAPPED,
     "oracle": ORACLE,
 }
 
@@ -29,6 +31,7 @@ __all__ = [
     "METHODS",
     "BaselineConfig",
     "CVaRMLConfig",
+    "CappedConfig",
     "CeSoRConfig",
     "MethodKind",
     "MixtureCEMConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "PAIREDConfig",
     "RoMLConfig",
     "baseline",
+    "capped",
     "cesor",
     "cvar_ml",
     "mixture_cem",
@@ -44,4 +48,6 @@ __all__ = [
     "oracle",
     "paired",
     "roml",
+    "soft_cvar_ml",
+    "with_cap",
 ]

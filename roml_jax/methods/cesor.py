@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from roml_jax import risk, samplers
-from roml_jax.checks import check_in
 from roml_jax.methods.kind import MethodKind
 from roml_jax.methods.roml import RoMLConfig, cem_settings
+from roml_jax.methods.soft_risk import falling_level
 from roml_jax.types import Alpha, Family, MetaAlgorithm, Schedule
 
 
@@ -71,20 +70,12 @@ def cesor(
     Differs from the original code, where the reference quantile comes from the reference draws
     alone; the runs of the 2023 paper neither select nor have a soft risk.
     """
-    check_in("soft_risk", soft_risk, "[0, 1]", "a share of the training")
-    if steps < 0:
-        raise ValueError(f"steps={steps} is the length of a training: choose at least 0.")
+    level_at = falling_level(alpha, soft_risk, steps)
     sampler = samplers.cem(family, alpha=alpha, **settings)
     risk.weighted_tail(1.0, max_weight=max_weight)  # checks it
-    falling = soft_risk * steps
 
     def at(step: Int[Array, ""]) -> MetaAlgorithm:
-        level: Alpha = 1.0
-        if select:
-            share = (
-                jnp.minimum(step.astype(jnp.float32) / falling, 1.0) if falling else jnp.ones(())
-            )
-            level = 1.0 - share * (1.0 - jnp.asarray(alpha, jnp.float32))
+        level = level_at(step) if select else 1.0
         return MetaAlgorithm(sampler, risk.weighted_tail(level, max_weight=max_weight), alpha)
 
     return at
@@ -103,5 +94,5 @@ CESOR = MethodKind(
     ),
     label="CeSoR",
     look=("#D55E00", "P", (0, (3, 1, 1, 1))),
-    paced=True,
+    paced=lambda config: config.select and config.soft_risk > 0,
 )

@@ -12,6 +12,10 @@ def _as_it_is(learner: Learner, config: Any) -> Learner:
     return learner
 
 
+def _never(config: Any) -> bool:
+    return False
+
+
 class MethodKind(NamedTuple):
     """A method by its settings, its factory, and how it is named and drawn.
 
@@ -24,8 +28,8 @@ class MethodKind(NamedTuple):
       look: how figures draw it: colour, marker and line style, as matplotlib takes them;
         None for the next that is free.
       aim: what it makes large: the mean return, or the CVaR.
-      paced: what it does at a step depends on ``steps``, so that a training cannot be gone on
-        with to another length.
+      paced: ``config -> bool``, whether what it does at a step depends on ``steps``, so that a
+        training cannot be gone on with to another length.
     """
 
     config: type
@@ -34,4 +38,4 @@ class MethodKind(NamedTuple):
     wrap: Callable[[Learner, Any], Learner] = _as_it_is
     look: tuple[str, str, Any] | None = None
     aim: Literal["mean", "cvar"] = "cvar"
-    paced: bool = False
+    paced: Callable[[Any], bool] = _never

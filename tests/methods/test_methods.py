@@ -9,6 +9,7 @@ FAMILY = families.exponential(0.1)
 METHODS = {
     "baseline": methods.baseline(FAMILY, 0.25),
     "cvar_ml": methods.cvar_ml(FAMILY, 0.25),
+    "capped": methods.capped(FAMILY, 0.25),
     "roml": methods.roml(FAMILY, 0.25, nu=0.0, batch=32, soft_update=0.5),
     "naive": methods.naive(FAMILY, 0.25, pool=16),
     "oracle": methods.oracle(FAMILY, 0.25, [0.3]),
@@ -44,7 +45,7 @@ def test_a_training_loop_runs(name):
         np.testing.assert_array_equal(mask[0], risk.tail_mask(returns[0], 0.25))
     else:
         assert (mask == 1).all()
-    if name in ("baseline", "cvar_ml"):
+    if name in ("baseline", "cvar_ml", "capped"):
         np.testing.assert_allclose(hardness, 0.1, atol=0.03)
         np.testing.assert_array_equal(info["phi"], jnp.full((40, 1), 0.1))
     elif name == "naive":
@@ -118,6 +119,20 @@ def test_the_level_of_cesor_falls():
     assert (plain(jnp.int32(0)).weigh(draw, returns) > 0).sum() == 20
 
 
+def test_the_level_of_soft_cvar_ml_falls_to_what_cvar_ml_has():
+    kind = methods.METHODS["cvar-ml"]
+    returns, key = jnp.arange(20.0), jax.random.key(0)
+    at = kind.make(FAMILY, kind.config(0.05, soft_risk=0.5), 100)
+    draw = at(jnp.int32(0)).sampler.sample(key, (), 20)
+    weigh = jax.jit(lambda step: at(step).weigh(draw, returns))
+    masks = np.stack([weigh(jnp.int32(step)) for step in (0, 10, 25, 40, 50, 99)])
+    assert masks.sum(axis=1).tolist() == [20, 17, 11, 5, 1, 1]  # one of 20, not two
+    assert (np.diff(masks, axis=1) <= 0).all()  # the worst
+    plain = kind.make(FAMILY, kind.config(0.05), 100)
+    np.testing.assert_array_equal(plain.weigh(draw, returns), masks[-1])
+    assert kind.paced(kind.config(0.05, soft_risk=0.5)) and not kind.paced(kind.config(0.05))
+
+
 def test_weights_of_cesor_lead_back_to_the_original_distribution():
     """Exponential tasks of mean 0.1, drawn with mean 0.25 and some of 0.1: both have mean 0.1."""
     made = methods.cesor(FAMILY, 0.05, steps=10, select=False, nu=0.25)(jnp.int32(0))
@@ -142,6 +157,10 @@ def test_weights_of_cesor_lead_back_to_the_original_distribution():
         (lambda: methods.cesor(FAMILY, 0.1, soft_risk=1.5), "soft_risk=1.5"),
         (lambda: methods.cesor(FAMILY, 0.1, steps=-1), "steps=-1"),
         (lambda: methods.cesor(FAMILY, 0.0), "alpha=0.0"),
+        (lambda: methods.soft_cvar_ml(FAMILY, 0.1, steps=9, soft_risk=-1.0), "soft_risk=-1.0"),
+        (lambda: methods.soft_cvar_ml(FAMILY, 0.0, steps=9, soft_risk=0.5), "alpha=0.0"),
+        (lambda: methods.CVaRMLConfig(soft_risk=2.0), "soft_risk=2.0"),
+        (lambda: methods.capped(FAMILY, 0.0), "alpha=0.0"),
         (lambda: methods.cesor(FAMILY, 0.1, max_weight=0.5), "max_weight=0.5"),
         (lambda: methods.cesor(FAMILY, 0.1, nu=1.0), "nu=1.0"),
         (lambda: methods.paired(FAMILY, 2.0), "alpha=2.0"),

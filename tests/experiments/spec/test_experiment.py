@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from experiments.presets import PRESETS
@@ -117,6 +119,15 @@ def test_every_method_builds(name, tiny_experiment):
     built = build(dataclasses.replace(chosen, learner=tiny_experiment.learner))
     assert built.metric_names()["phi"] == ("phi_mean_rain",)
     assert built.metric_names()["return_mean"] == ("return_mean",)
+
+
+def test_a_swept_alpha_reaches_what_a_method_makes_of_the_learner(tiny_experiment):
+    """The cap is a quantile of the returns: at alpha 1 the best, and at a small one the worst."""
+    chosen = PRESETS["khazad-dum"].choose(method="capped")
+    built = build(dataclasses.replace(chosen, learner=tiny_experiment.learner))
+    first = jax.jit(lambda alpha, key: built.step_at(alpha, built.init(key))[1]["cap"])
+    caps = [float(first(jnp.float32(alpha), jax.random.key(0))) for alpha in (0.01, 1.0)]
+    assert caps[0] < caps[1]
 
 
 # ------------------------------------------------------------------ names
