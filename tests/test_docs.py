@@ -23,13 +23,14 @@ from experiments import cli, compare, evaluate, figures, render
 from experiments.presets import PRESETS
 from experiments.spec.errors import UserError
 from experiments.spec.learners import LEARNERS
+from roml_jax.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
 PAGES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
 
 # The check of key reuse takes a vmap of a scan over keys for reuse: it is off in these blocks.
-FALSE_ALARMS = ("jax.vmap(init)", "jax.vmap(search", "jax.vmap(tail_after_training)")
+FALSE_ALARMS = ("jax.vmap(init)", "jax.vmap(search", "jax.vmap(tail_after_training)", "seeds=range")
 
 
 class Block(NamedTuple):
@@ -48,9 +49,10 @@ def blocks(page):
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     """``(page, blocks) -> namespace``; presets and learners that a page adds are taken away."""
-    tables = [PRESETS, LEARNERS, *(preset.learners for preset in PRESETS.values())]
+    tables = [PRESETS, LEARNERS, METHODS, *(preset.learners for preset in PRESETS.values())]
+    monkeypatch.chdir(tmp_path)
 
     def run(page, chosen):
         module = types.ModuleType("page")  # as classes want one that they are defined in
@@ -166,12 +168,22 @@ def learners(page):
     np.testing.assert_allclose(got, [float(number) for number in told.groups()], atol=0.005)
 
 
+def python(page):
+    assert list(page.scores.index) == [0, 1] and page.roml.finished
+    assert {"mean", "cvar"} <= {*page.scores} and "cvar_by_halves" in page.again
+    assert page.agent.step == page.roml.agent().step and page.agent.phi["mean_rain"] > 0
+    assert list(page.comparison.table.index)[:2] == ["PPO", "RoML on PPO"]
+    assert page.own.paths[0].parts[-3:] == ("khazad-dum", "some-rain-ppo", "seed-0")
+    assert page.own.runs[0].experiment.env.horizon == 16
+
+
 def quick_start(page):
     assert page.state.step == 3 and jnp.isfinite(page.metrics["return_mean"])
     assert page.state.sampler.phi[0] > 0.1  # more rain than in the original distribution
 
 
 RESULTS = {
+    "docs/python.md": (python,),
     "docs/quick-start.md": (quick_start,),
     "docs/learners.md": (learners,),
     "docs/continuous-control.md": (continuous_control,),
@@ -182,7 +194,12 @@ RESULTS = {
 }
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def as_case(page):
+    """A page that trains as the commands do is slow; ``test_api`` has what it says, smaller."""
+    return pytest.param(page, marks=pytest.mark.slow) if page == "docs/python.md" else page
+
+
+@pytest.mark.parametrize("page", [as_case(page) for page in PAGES if blocks(page)])
 def test_page_runs(page, run, capsys):
     result = run(page, blocks(page))
     print(capsys.readouterr().out)

@@ -24,7 +24,7 @@ FLOORS = [
 ]
 COMMANDS = {
     f"experiments.{name}"
-    for name in ("train", "evaluate", "compare", "figures", "references", "render", "own")
+    for name in ("api", "train", "evaluate", "compare", "figures", "references", "render", "own")
 }
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 # Generic code, which names no environment: those of videos are of bodies by definition.

@@ -157,8 +157,10 @@ def hint(name: str, valid: Iterable[str]) -> str:
             whole.setdefault(form, set()).add(word)
         short.setdefault("".join(part[:1] for part in last.split("-")), set()).add(word)
     asked = _plain(name)
+    lead, _, last = asked.rpartition(".")
+    brief = {word for word in short.get(last, ()) if _plain(word).startswith(lead)}
     near = difflib.get_close_matches(asked, whole, n=1, cutoff=0.5)
-    found = whole.get(asked) or short.get(asked) or (whole[near[0]] if near else set())
+    found = whole.get(asked) or brief or (whole[near[0]] if near else set())
     return f", did you mean {' or '.join(sorted(found))}?" if found else ";"
 
 

@@ -20,12 +20,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from tqdm import tqdm
+from tqdm import auto, tqdm
 
 from experiments.spec.errors import warn
 from experiments.training import checkpoints, hosts
 from experiments.training.checkpoints import Best, Saved
 from experiments.training.device import FINITE, VALIDATED, Functions, Session, compiled_skip
+from experiments.training.live import in_notebook
 from experiments.training.runs import MetricsLog
 from experiments.training.trackers import MakeTracker
 from roml_jax.types import UNTOLD
@@ -382,16 +383,17 @@ class _Lines(tqdm):
 
 def _bar(total: int, done: int, frames: str) -> tqdm:
     """Progress in frames of all seeds, by what they are called."""
-    bar = "{bar:24} " if sys.stderr.isatty() else ""
+    notebook, terminal = in_notebook(), sys.stderr.isatty()
+    bar = "{bar:24} " if terminal else "{bar} " if notebook else ""
     counts = "{percentage:3.0f}% " + bar + "{n_fmt}/{total_fmt} " + frames
     layout = counts + ", {rate_fmt}, {remaining} left"
-    terminal = sys.stderr.isatty()
-    return (tqdm if terminal else _Lines)(
+    kind = auto.tqdm if notebook else tqdm if terminal else _Lines
+    return kind(
         total=total,
         initial=done,
         unit=f" {frames}",
         unit_scale=True,
-        mininterval=0.5 if terminal else _LINES,
+        mininterval=0.5 if terminal or notebook else _LINES,
         bar_format=layout + "  {postfix}",
         disable=not hosts.is_first(),
     )

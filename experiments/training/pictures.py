@@ -28,6 +28,35 @@ def curve(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     return figure
 
 
+def curves(metrics: pd.DataFrame, run: Run, frames: str) -> Figure:
+    """Validation mean and CVaR against frames: a thin line for each run, a thick one for all.
+
+    Args:
+      metrics: of all runs, told apart by the column "seed", and "alpha" if there is one.
+      run: one of them.
+      frames: what frames are called.
+    """
+    figure, axes = style.new_figure(4.6, 2.9)
+    ax = axes[0, 0]
+    seen = metrics.dropna(subset=["validation_mean"])
+    apart = [name for name in ("seed", "alpha") if name in seen]
+    average = seen.groupby("frames")[["validation_mean", "validation_cvar"]].mean().reset_index()
+    alpha = "" if "alpha" in seen else f" {run.experiment.alpha:g}"
+    lines = [("mean", "validation_mean", style.BLUE)]
+    lines += [(f"CVaR{alpha}", "validation_cvar", style.VERMILION)]
+    for _, column, color in lines:
+        for _, one in seen.groupby(apart):
+            ax.plot(one["frames"], one[column], color=color, lw=0.6, alpha=0.4)
+        ax.plot(average["frames"], average[column], color=color)
+    if len(average):
+        _name_ends(ax, average, lines)
+    several = seen[apart].drop_duplicates().shape[0]
+    title = _title(run) if several < 2 else f"{run.env}, {run.label()}, {several} runs"
+    ax.set(xlim=(0, max(metrics["frames"].max(), 1)), ylabel="validation return", title=title)
+    style.millions(ax, frames)
+    return figure
+
+
 def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
     """The task sampler over training: ``phi``, and what its tasks return."""
     figure, axes = style.new_figure(9.0, 3.0, 1, 2)

@@ -26,6 +26,7 @@ from experiments.training import (
     checkpoints,
     compile_cache,
     hosts,
+    live,
     lock,
     placement,
     report,
@@ -81,16 +82,27 @@ def _train_here(env: str, command: cli.Command, argv: Sequence[str]) -> int:
     """``train`` in each process that trains."""
     options = dataclasses.replace(command.options, out=hosts.place(command.options.out))
     hosts.quiet()
-    name = _folder(options.name)
-    chosen = [Run(env, command.experiment, seed, name) for seed in check_seeds(options.seeds)]
-    if alphas := check_alphas(options.alphas):
-        chosen = [run.at_alpha(alpha) for alpha in alphas for run in chosen]
+    chosen = runs_of(env, command)
     if not options.checkpoint_minutes > 0:
         raise UserError("--checkpoint-minutes must be positive")
     mesh, chosen = _place(chosen, options)
     built = build(chosen[0].experiment, mesh)  # refuses what cannot be, before any folder is made
     with lock.hold([run.path(options.out) for run in chosen]):
         return _train_held(chosen, built, options, argv)
+
+
+def runs_of(env: str, command: cli.Command) -> list[Run]:
+    """The runs that a command is about, done or not.
+
+    Raises:
+      UserError: seeds, levels or the name of their folder are not valid.
+    """
+    options = command.options
+    name = _folder(options.name)
+    chosen = [Run(env, command.experiment, seed, name) for seed in check_seeds(options.seeds)]
+    if alphas := check_alphas(options.alphas):
+        chosen = [run.at_alpha(alpha) for alpha in alphas for run in chosen]
+    return chosen
 
 
 def _place(chosen: list[Run], options: cli.Options) -> tuple[Mesh | None, list[Run]]:
@@ -163,6 +175,7 @@ def _loop_options(options: cli.Options) -> LoopOptions:
     """How to go about the training."""
     chosen = [trackers.tensorboard()] if options.tensorboard else []
     chosen += [trackers.wandb(options.wandb)] if options.wandb else []
+    chosen += [live.curve()] if live.in_notebook() else []
     return LoopOptions(60 * options.checkpoint_minutes, options.on_nan == "continue", tuple(chosen))
 
 
