@@ -158,8 +158,8 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
         rest,
         prog=f"{program.command('train')} [ENV] [--learner NAME] [--method NAME]",
         description=f"Trains and tests a robust meta-learner. ENV: {presets}. Learners: "
-        f"{', '.join(learners)}. Methods: {', '.join(METHODS)}. Defaults below are those of "
-        f"{env}, {learner} and {method}.",
+        f"{', '.join(learners)}. Methods: {', '.join(METHODS)}. --list says what each is. "
+        f"Defaults below are those of {env}, {learner} and {method}.",
     )
 
 

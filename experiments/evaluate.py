@@ -2,7 +2,8 @@
 
 ``python -m experiments.evaluate runs/khazad-dum/roml-varibad`` tests every seed below a
 directory; ``--tasks`` and ``--seed`` choose other test tasks, and ``--repeats 2`` plays each of
-them twice, for a CVaR that does not rank tasks by their own noise.
+them twice, for a CVaR that does not rank tasks by their own noise. ``--task 1.7`` tests on that
+task alone, ``--phi 0.3`` on tasks of a harder distribution.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def main(argv: Sequence[str]) -> int:
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; got {value}")
     check_seed("--seed", options.seed)
+    if options.picture is not None and options.picture.suffix not in (".png", ".pdf"):
+        raise UserError(f"--picture is a .png or a .pdf; got {options.picture}")
     from experiments.training.retest import retest  # heavy: not for --help
 
     return retest(options)

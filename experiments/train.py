@@ -1,7 +1,8 @@
 """Trains and tests a robust meta-learner.
 
 ``python -m experiments.train khazad-dum --method roml --seeds 0 1 2``; everything is
-explained by ``--help``. The same command goes on with a run that was stopped.
+explained by ``--help``, and ``--list`` has a line for each name. The same command goes on
+with a run that was stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
       UserError: what was asked for is impossible.
     """
+    if "--list" in argv:
+        from experiments.spec.listing import listing
+
+        print(listing())
+        return 0
     env, command = cli.parse_train(argv)
     from experiments.training.trainer import train  # heavy: not for --help
 

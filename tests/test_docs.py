@@ -309,7 +309,8 @@ def commands(page):
 @pytest.mark.parametrize("page", [README, "experiments/results/README.md", *PAGES])
 def test_commands_are_understood(page):
     for name, words in commands(page):
-        if name in PARSERS and not any("$" in word for word in words):
+        asks = words == ["--list"]  # nothing to parse
+        if name in PARSERS and not asks and not any("$" in word for word in words):
             PARSERS[name](words)
 
 

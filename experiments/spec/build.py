@@ -20,6 +20,7 @@ from experiments.spec.errors import UserError
 from experiments.spec.experiment import Experiment, at_alpha, settings
 from experiments.spec.learners import LEARNERS
 from experiments.spec.paradigms import Paradigm, paradigm_of
+from experiments.spec.words import phi_column
 from roml_jax.methods import METHODS
 from roml_jax.train import TrainState, make_grouped_train, make_train
 from roml_jax.trees import size_in_bytes
@@ -74,8 +75,11 @@ class Built(NamedTuple):
         """The columns of each metric: one for a scalar, one per component of a vector."""
         columns: dict[str, tuple[str, ...]] = {}
         for name, leaf in self.metrics_shape.items():
-            parts = self.env.family.phi_names if name == "phi" else range(int(np.prod(leaf.shape)))
-            columns[name] = tuple(f"{name}_{part}" for part in parts) if leaf.shape else (name,)
+            if name == "phi":
+                columns[name] = tuple(map(phi_column, self.env.family.phi_names))
+            else:
+                parts = range(int(np.prod(leaf.shape)))
+                columns[name] = tuple(f"{name}_{i}" for i in parts) if leaf.shape else (name,)
         return columns
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 import tyro
 
 from experiments.spec.errors import UserError
-from experiments.spec.words import check_seed
+from experiments.spec.words import check_seed, whole_number
 from roml_jax.checks import check_at_least
 from roml_jax.methods import METHODS
 
@@ -26,20 +26,12 @@ Tested: TypeAlias = Literal["final", "best", "best-mean", "best-cvar"]
 Checkpoint: TypeAlias = Literal["tested", "newest", "best-mean", "best-cvar"]
 
 
-def _whole_number(text: str) -> int:
-    """An integer, also as ``8e6`` or ``8_000_000``."""
-    value = float(text)
-    if not value.is_integer():
-        raise ValueError(f"{text} is not a whole number")
-    return int(value)
-
-
 Count = Annotated[
     int,
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="INT",
-        instance_from_str=lambda args: _whole_number(args[0]),
+        instance_from_str=lambda args: whole_number(args[0]),
         is_instance=lambda value: isinstance(value, int),
         str_from_instance=lambda value: [str(value)],
     ),

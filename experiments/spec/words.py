@@ -100,6 +100,28 @@ def check_alphas(alphas: tuple[float, ...]) -> tuple[float, ...]:
     return alphas
 
 
+def phi_column(name: str) -> str:
+    """The column of a component of ``phi``: families over units say phi_mass, others mean_rain."""
+    return f"phi_{name.removeprefix('phi_')}"
+
+
+_SIZES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
+_SIZE = re.compile(r"([0-9.eE+_-]+)\s*([kMGB]?)")
+
+
+def whole_number(text: str) -> int:
+    """An integer, also as ``8e6``, ``8_000_000`` or ``8M``.
+
+    Raises:
+      ValueError: it is none.
+    """
+    parts = _SIZE.fullmatch(text.strip().replace("K", "k"))
+    value = float(parts[1]) * _SIZES[parts[2]] if parts else float(text)
+    if not value.is_integer():
+        raise ValueError(f"{text} is not a whole number")
+    return int(value)
+
+
 Seeds = Annotated[
     tuple[int, ...],
     tyro.constructors.PrimitiveConstructorSpec(

@@ -152,15 +152,15 @@ def _draw_phi(ax: Axes, part: pd.DataFrame, method: Series, phi0: dict[str, floa
         name, look = column.removeprefix("phi_"), Look(style.ink(color), "", "-")
         for _, one in part.groupby("seed"):
             ax.plot(one["frames"], one[column], color=color, lw=0.3, alpha=opacity)
-        line(ax, course(part, column), look, label=name.removeprefix("phi_"))
-        if name in phi0:
-            ax.axhline(phi0[name], color=style.BLACK, lw=0.8, ls=(0, (4, 2)), zorder=3)
+        line(ax, course(part, column), look, label=name)
+        if column in phi0:
+            ax.axhline(phi0[column], color=style.BLACK, lw=0.8, ls=(0, (4, 2)), zorder=3)
             place: dict[str, Any] = {
                 "transform": style.margin(ax),
                 "va": "center",
                 "fontsize": style.SMALL,
             }
-            ax.text(0.03, phi0[name], "φ₀", **place)
+            ax.text(0.03, phi0[column], "φ₀", **place)
     words = columns[0].removeprefix("phi_").replace("_", " of ", 1)
     ax.set(ylabel=f"φ: {words}" if len(columns) == 1 else "φ")
     ax.set_title(style.wrap(method.name, 34), color=style.ink(method.look.color))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from experiments import style
 from experiments.presets import PRESETS
 from experiments.spec import program
 from experiments.spec.errors import UserError
 from experiments.spec.paradigms import paradigm_of
-from experiments.spec.words import one_of
+from experiments.spec.words import one_of, phi_column
 from experiments.study import adaptation, results, sheets, tables
 from experiments.study.comparison import FIGURES as COMPARISON
 from experiments.study.figure_parts import (
@@ -111,7 +109,7 @@ def compare(options: FigureOptions, found: results.Results) -> Comparison:
         paradigm.frames,
         paradigm.returns,
         results.tested_words(found.runs[found.runs["method"].isin(wanted)]),
-        dict(zip(family.phi_names, np.asarray(family.phi0, float).tolist(), strict=True)),
+        dict(zip(map(phi_column, family.phi_names), family.phi0.tolist(), strict=True)),
         view.map if view else None,
         view.outcomes if view else {},
     )

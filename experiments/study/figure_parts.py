@@ -60,7 +60,7 @@ class Comparison(NamedTuple):
     frames: str  # what frames are called
     returns: str  # what returns are
     agents: str  # which agents were tested
-    phi0: dict[str, float]  # the original task distribution, by component
+    phi0: dict[str, float]  # the original task distribution, by column
     map: Map | None
     outcomes: Mapping[str, tuple[str, str]]  # colour and hatch, in order
 

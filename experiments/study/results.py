@@ -127,6 +127,9 @@ def read(folder: Path) -> Results:
                 f"{file} is missing: it is made by {program.command('compare', [folder.name])}"
             )
         table = pd.read_csv(file, dtype=dict.fromkeys(_WORDS, str))
+        table = table.rename(
+            columns=lambda name: name.replace("phi_phi_", "phi_")
+        )  # of older results
         words = [column for column in table if column in _WORDS]
         tables.append(table.fillna(dict.fromkeys(words, "")))
     return Results(*tables)
@@ -292,14 +295,15 @@ def _run_row(
 def _test_rows(table: pd.DataFrame, run: Run, view: View | None) -> list[dict[str, Any]]:
     """The test over all tasks, then over each range of them."""
     score = agents.score(table, run.experiment.alpha, view, {})
-    first = table.groupby("task_index")["task_0"].first().to_numpy()
+    component = agents.task_columns(table)[0]
+    first = table.groupby("task_index")[component].first().to_numpy()
     returns = agents.task_returns(table).astype(float)
     rows = [_row(np.nan, np.nan, returns, score.cvar, score.shares)]
     rows[0]["mean"] = score.mean
     if view is None:
         return rows
     for low, high in itertools.pairwise(view.ranges):
-        part = table[(table["task_0"] >= low) & (table["task_0"] < high)]
+        part = table[(table[component] >= low) & (table[component] < high)]
         shares = agents.outcome_shares(part, view)
         rows.append(_row(low, high, returns[(first >= low) & (first < high)], np.nan, shares))
     return rows

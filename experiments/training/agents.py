@@ -14,13 +14,16 @@ from jaxtyping import PyTree
 from scipy import stats
 
 from experiments.spec.build import Built
+from experiments.spec.errors import UserError
 from experiments.spec.experiment import Checkpoint
 from experiments.spec.view import View
 from experiments.training import checkpoints
-from experiments.training.device import agent, make_evaluate, saved_shape
+from experiments.training.device import DrawTasks, agent, make_evaluate, saved_shape
 from experiments.training.placement import all_tasks, replicated
+from roml_jax import samplers
 from roml_jax.evaluate import evaluation_key
 from roml_jax.risk import cvar, cvar_two_sample
+from roml_jax.types import Family
 
 
 class Score(NamedTuple):
@@ -35,7 +38,7 @@ class Score(NamedTuple):
 
 
 def make_test(
-    built: Built, view: View | None, n: int, plays: int = 1
+    built: Built, view: View | None, n: int, plays: int = 1, draw: DrawTasks | None = None
 ) -> Callable[[PyTree, int], pd.DataFrame]:
     """Compiles the test on n tasks.
 
@@ -44,15 +47,16 @@ def make_test(
       view: names the episodes; None keeps the environment's numbers.
       n: number of tasks.
       plays: how often each is played, with noise of its own; the first is the same for any.
+      draw: the tasks, see ``other_tasks``; None for those of the original distribution.
 
     Returns:
       ``(params, seed) -> table``, where the seed decides tasks and noise, the same for
-      all methods and learners. Columns: seed, task_index, task_0, …, episode, return, and
-      those of the view; "play" where there are several.
+      all methods and learners. Columns: seed, task_index, a task_… for each component, episode,
+      return, and those of the view; "play" where there are several.
     """
     mesh = all_tasks(built.mesh)
     where = replicated(mesh) if mesh else None
-    compiled = jax.jit(make_evaluate(built, n, "test", mesh), out_shardings=where)
+    compiled = jax.jit(make_evaluate(built, n, "test", mesh, draw), out_shardings=where)
 
     def one_play(params: PyTree, seed: int, play: int) -> pd.DataFrame:
         task_key, noise_key = jax.random.split(evaluation_key(seed, "test"))
@@ -62,8 +66,8 @@ def make_test(
         episodes = result.episode_returns.shape[0]
         info = view.columns(result.info) if view else result.info
         columns = {"seed": np.full(n * episodes, seed), "task_index": np.repeat(range(n), episodes)}
-        for i, component in enumerate(result.tasks.T):
-            columns[f"task_{i}"] = np.repeat(component, episodes)
+        for name, component in zip(built.env.family.names, result.tasks.T, strict=True):
+            columns[f"task_{name}"] = np.repeat(component, episodes)
         columns["episode"] = np.tile(range(episodes), n)
         columns["return"] = result.episode_returns.T.ravel()
         return pd.DataFrame(columns | {name: value.T.ravel() for name, value in info.items()})
@@ -75,6 +79,45 @@ def make_test(
         return pd.concat([table.assign(play=i) for i, table in enumerate(tables)])
 
     return run
+
+
+def other_tasks(
+    family: Family, task: Sequence[float] = (), phi: Sequence[float] = ()
+) -> DrawTasks | None:
+    """What a test can be of in place of the original distribution: one task, or another ``phi``.
+
+    Args:
+      family: the task distribution.
+      task: all its components; none for no such task.
+      phi: likewise.
+
+    Returns:
+      ``(key, n) -> tasks[n, D]``, or None if neither is given.
+
+    Raises:
+      UserError: both are given, or numbers are too few, too many or out of range.
+    """
+    if task and phi:
+        raise UserError("--task is one task, and --phi a distribution of tasks: choose one of them")
+    if phi:
+        try:
+            sampler = samplers.oracle(family, phi)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return lambda key, n: sampler.sample(key, (), n).tasks
+    if not task:
+        return None
+    names = family.names
+    if len(task) != len(names):
+        told = ", ".join(names)
+        raise UserError(f"--task takes {len(names)} numbers, for {told}; got {len(task)}")
+    one = np.asarray(task, np.float32)
+    return lambda key, n: jnp.tile(one, (n, 1))
+
+
+def task_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of a test that hold the components of its tasks, in their order."""
+    return [name for name in map(str, table) if name[:5] == "task_" and name != "task_index"]
 
 
 def task_returns(table: pd.DataFrame) -> np.ndarray:

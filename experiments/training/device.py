@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,9 @@ class Functions(NamedTuple):
     run_chunk: Callable[[PyTree, Any], tuple[PyTree, dict[str, Array]]]
     validate: Callable[[PyTree], np.ndarray]  # parameters of all seeds to [S, 2]
     chunk: int  # most steps of a chunk
+
+
+DrawTasks: TypeAlias = Callable[[PRNGKey, int], Array]  # (key, n) -> tasks[n, D]
 
 
 class Session(NamedTuple):
@@ -91,19 +94,24 @@ class Session(NamedTuple):
 
 
 def make_evaluate(
-    built: Built, n: int, purpose: Purpose, mesh: Mesh | None = None
+    built: Built,
+    n: int,
+    purpose: Purpose,
+    mesh: Mesh | None = None,
+    draw: DrawTasks | None = None,
 ) -> Callable[[PyTree, PRNGKey, PRNGKey], Evaluation]:
-    """``(params, task_key, noise_key) -> Evaluation`` on n tasks of the original distribution.
+    """``(params, task_key, noise_key) -> Evaluation`` on n tasks.
 
     Args:
       built: the experiment.
       n: number of tasks.
       purpose: what it is for.
       mesh: whose axis "tasks" they lie over, where they come out even.
+      draw: ``(key, n) -> tasks[n, D]``; None for those of the original distribution.
     """
 
     def run(params: PyTree, task_key: PRNGKey, noise_key: PRNGKey) -> Evaluation:
-        tasks = sample_tasks(task_key, built.env, n)
+        tasks = draw(task_key, n) if draw else sample_tasks(task_key, built.env, n)
         context: Any = contextlib.nullcontext()
         if mesh is not None and n % mesh.shape["tasks"] == 0:
             by_task = NamedSharding(mesh, PartitionSpec("tasks"))

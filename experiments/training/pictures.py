@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 
 from experiments import style
 from experiments.spec.build import Built
+from experiments.training.agents import task_columns
 from experiments.training.runs import Run
+
+_BINS = 12  # of a course over tasks
 
 
 def curve(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
@@ -94,6 +97,27 @@ def sampler(metrics: pd.DataFrame, run: Run, built: Built) -> Figure:
         ax.set_xlim(0, max(metrics["frames"].max(), 1))
         style.millions(ax, built.paradigm.frames)
     figure.suptitle(_title(run), x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def by_task(tables: list[pd.DataFrame]) -> Figure:
+    """The return of each test task by its first component, of all runs, and its course.
+
+    Args:
+      tables: tests, with the column "run" and components of tasks of the same names.
+    """
+    figure, axes = style.new_figure(4.6, 2.9)
+    ax, table = axes[0, 0], pd.concat(tables)
+    component = task_columns(table)[0]
+    found = table.groupby(["run", "task_index"])[[component, "return"]].mean()
+    colors = style.CYCLE * found.index.get_level_values("run").nunique()
+    for (_, one), color in zip(found.groupby("run"), colors, strict=False):
+        ax.scatter(one[component], one["return"], s=3, color=color, alpha=0.3, linewidths=0)
+        if one[component].nunique() > _BINS:
+            parts = one.groupby(pd.qcut(one[component], _BINS, duplicates="drop"), observed=True)
+            middle = parts.mean()
+            ax.plot(middle[component], middle["return"], color=color)
+    ax.set(xlabel=component.removeprefix("task_").replace("_", " "), ylabel="return of a task")
     return figure
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import cli
+from experiments import cli, style
 from experiments.presets import PRESETS
 from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError, warn
 from experiments.spec.experiment import Experiment
-from experiments.training import agents, checkpoints, report, runs
+from experiments.spec.words import phi_column
+from experiments.training import agents, checkpoints, pictures, report, runs
 from experiments.training.options import RetestOptions
 from experiments.training.runs import Run
+from roml_jax.types import Family
 
 
 def retest(options: RetestOptions) -> int:
@@ -50,6 +52,10 @@ def retest(options: RetestOptions) -> int:
     for path, reason in failed.items():
         warn(f"{path} is left out: {reason}")
     _write(options.csv, pd.concat(tables))
+    if options.picture is not None:
+        options.picture.parent.mkdir(parents=True, exist_ok=True)
+        style.save(pictures.by_task(tables), options.picture)
+        print(options.picture)
     _write(options.summary, pd.DataFrame(summary).fillna(0.0))  # outcomes that never happened
     return int(bool(failed))
 
@@ -70,7 +76,9 @@ def _retest_group(
     built, view = build(experiment), PRESETS[env].view_of(experiment.env)
     tasks = options.tasks or experiment.test_tasks
     plays = options.repeats or experiment.test_repeats
-    test = agents.make_test(built, view, tasks, plays)
+    family = built.env.family
+    draw = agents.other_tasks(family, options.task, options.phi)
+    test = agents.make_test(built, view, tasks, plays, draw)
     alpha, scores, notes, tables = experiment.alpha, [], [], []
     for path, run in members:
         (params, sampler), step = agents.load_agent(path, built, which)
@@ -84,9 +92,19 @@ def _retest_group(
         notes.append(f"seed {run.seed}: {_note(path, built, table, step, options)}")
         tables.append(table.assign(run=str(path)))
     words = report.tasks_words(tasks, plays)
+    if draw is not None:
+        words += " " + _where(family, options)
     print(f"{env}, {members[0][1].label()}, test on {words}")
     print(report.table(scores, alpha), *notes, sep="\n", end="\n\n", flush=True)
     return [_summary(run, s) for (_, run), s in zip(members, scores, strict=True)], tables
+
+
+def _where(family: Family, options: RetestOptions) -> str:
+    """Where the tasks of a test are from that are not of the original distribution."""
+    numbers = options.task or options.phi
+    names = family.names if options.task else map(phi_column, family.phi_names)
+    told = ", ".join(f"{name} {value:g}" for name, value in zip(names, numbers, strict=True))
+    return f"of one kind, {told}" if options.task else f"of {told}"
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -126,7 +144,7 @@ def _summary(run: Run, score: agents.Score) -> dict[str, Any]:
         "cvar": score.cvar,
         **({} if score.cvar_by_halves is None else {"cvar_by_halves": score.cvar_by_halves}),
         **dict(sorted(score.shares.items())),
-        **{f"phi_{name}": value for name, value in score.phi.items()},
+        **{phi_column(name): value for name, value in score.phi.items()},
     }
 
 
@@ -139,6 +157,7 @@ def _note(path: Path, built: Built, table: pd.DataFrame, step: int, options: Ret
     if tested == "final" and step != total:
         return f"unfinished, checkpoint of step {step:,} of {total:,}"
     other = (options.tasks, options.seed, options.repeats) != (None,) * 3
+    other |= bool(options.task or options.phi)
     if other or not file.is_file():
         return f"step {step:,}"
     old = pd.read_csv(file)

@@ -360,4 +360,7 @@ def _whole_rows(file: Path, last_step: int) -> list[dict[str, str]]:
         return []
     with file.open(newline="", encoding="utf-8") as old:
         rows = [row for row in csv.DictReader(old) if None not in row.values()]
+    rows = [
+        {name.replace("phi_phi_", "phi_"): row[name] for name in row} for row in rows
+    ]  # of older runs
     return [row for row in rows if int(row["step"]) <= last_step]

@@ -112,7 +112,7 @@ def finished(compilation, tmp_path_factory):
 def test_a_run_from_end_to_end(finished, capsys):
     test = pd.read_csv(finished / "test.csv")
     assert len(test) == 12 * 2 and np.isfinite(test["return"]).all()
-    assert test["task_0"].between(0.5, 2.0).all() and (test["diverged"] == 0).all()
+    assert test["task_mass"].between(0.5, 2.0).all() and (test["diverged"] == 0).all()
     assert (test["height"].between(-0.5, 2.0)).all() and test["x"].nunique() > 12
     metrics = pd.read_csv(finished / "metrics.csv")
     assert (metrics["terminated"].dropna() == 0).all() and metrics["terminated"].count() == 17

@@ -13,6 +13,7 @@ from experiments import cli, evaluate, train
 from experiments.presets import PRESETS
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import settings
+from experiments.spec.learners import LEARNERS
 from experiments.training import trainer
 from roml_jax.methods import METHODS
 
@@ -98,7 +99,8 @@ def test_wrong_arguments_of_evaluate(tmp_path, capsys):
         f"{tmp_path} --tasks 0": "--tasks",
         f"{tmp_path} --repeats 0": "--repeats must be at least 1",
         f"{tmp_path} --seed 4294967296": "--seed is a number from 0 to 4294967295",
-        f"{tmp_path} --taks 1": "did you mean --tasks",
+        f"{tmp_path} --taks 1": "did you mean --task",
+        f"{tmp_path} --picture tasks.jpg": "--picture is a .png or a .pdf; got tasks.jpg",
     }.items():
         assert cli.run(evaluate.main, arguments.split()) == 2
         assert part in one_line(capsys)
@@ -136,6 +138,15 @@ def test_without_arguments_it_is_the_preset():
     env, command = cli.parse_train([])
     assert env == "khazad-dum" and command.options == cli.Options()
     assert command.experiment == PRESETS["khazad-dum"].experiment
+
+
+def test_names_are_listed_with_a_line_each(capsys):
+    assert cli.run(train.main, ["--list"]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert {*PRESETS, *LEARNERS, *METHODS, "mix", "cem"} <= rows.keys()
+    assert all(len(line) <= 100 for line in out.splitlines()) and "`" not in out
+    assert all(len(rows[name].split()) > 2 for name in METHODS)
 
 
 def choices(env):

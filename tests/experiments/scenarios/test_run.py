@@ -59,12 +59,12 @@ def test_metrics_have_a_row_for_every_step(single):
 
 def test_test_table_has_a_row_for_every_task_and_episode(single):
     table = pd.read_csv(single / "test.csv")
-    assert list(table) == ["seed", "task_index", "task_0", "episode", "return", "path"]
+    assert list(table) == ["seed", "task_index", "task_rain", "episode", "return", "path"]
     assert len(table) == TASKS * EPISODES and set(table["seed"]) == {1}
     assert list(table["task_index"]) == sorted(list(range(TASKS)) * EPISODES)
     assert list(table["episode"]) == list(range(EPISODES)) * TASKS
-    assert table.groupby("task_index")["task_0"].nunique().eq(1).all()
-    assert table["task_0"].nunique() == TASKS
+    assert table.groupby("task_index")["task_rain"].nunique().eq(1).all()
+    assert table["task_rain"].nunique() == TASKS
     assert set(table["path"].str.split("_").str[0]) <= set(PATH_NAMES)
 
 
@@ -90,8 +90,8 @@ def test_seeds_side_by_side_are_the_seeds_alone(single, several):
 def test_seeds_have_test_tasks_of_their_own(single, several):
     tables = {name: pd.read_csv(several / name / "test.csv") for name in ("seed-1", "seed-5")}
     alone = pd.read_csv(single / "test.csv")
-    np.testing.assert_array_equal(tables["seed-1"]["task_0"], alone["task_0"])
-    assert not np.isclose(tables["seed-5"]["task_0"], alone["task_0"]).any()
+    np.testing.assert_array_equal(tables["seed-1"]["task_rain"], alone["task_rain"])
+    assert not np.isclose(tables["seed-5"]["task_rain"], alone["task_rain"]).any()
 
 
 def test_the_table_at_the_end(run_tiny, several, capsys):
@@ -135,12 +135,41 @@ def test_tasks_played_several_times(single, tmp_path, capsys):
     pd.testing.assert_frame_equal(one, first, check_exact=True)
     plays = np.stack([part["return"] for _, part in table.groupby("play")])
     assert len(plays) == 3 and len(np.unique(plays, axis=0)) == 3  # each with its own noise
-    assert table.groupby("task_index")["task_0"].nunique().eq(1).all()
+    assert table.groupby("task_index")["task_rain"].nunique().eq(1).all()
     plays = plays.reshape(3, -1, EPISODES).mean(axis=2)
     halves, (row,) = (plays[0], plays[1:].mean(axis=0)), pd.read_csv(summary).to_dict("records")
     worst = [one[other.argmin()] for one, other in (halves, halves[::-1])]  # alpha: one of twelve
     assert row["cvar_by_halves"] == pytest.approx(np.mean(worst), rel=1e-5)
     assert row["cvar"] == pytest.approx(plays.mean(axis=0).min(), rel=1e-5)
+
+
+def test_one_task_and_tasks_of_another_phi(single, tmp_path, capsys):
+    file, picture = tmp_path / "tasks.csv", tmp_path / "tasks.png"
+    words = [str(single), "--tasks", "40", "--csv", str(file), "--picture", str(picture)]
+    assert cli.run(evaluate.main, [*words, "--task", "0.75"]) == 0
+    assert "test on 40 tasks of one kind, rain 0.75" in capsys.readouterr().out
+    table = pd.read_csv(file)
+    assert (table["task_rain"] == 0.75).all() and len(table) == 40 * EPISODES
+    assert table.groupby("task_index")["return"].mean().nunique() > 1  # the noise of each play
+    assert cli.run(evaluate.main, [*words, "--phi", "2"]) == 0
+    assert "test on 40 tasks of phi_mean_rain 2" in capsys.readouterr().out
+    rain = pd.read_csv(file).groupby("task_index")["task_rain"].first()
+    np.testing.assert_allclose(rain.mean(), 2, rtol=0.5)  # an exponential: deviation 2 / sqrt(40)
+    assert picture.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--task 1 2", "--task takes 1 numbers, for rain; got 2"),
+        ("--task 1 --phi 1", "choose one of them"),
+        ("--phi -1", "outside of the family"),
+        ("--phi 1 2", "give 1 numbers, for mean_rain"),
+    ],
+)
+def test_tasks_that_cannot_be(single, words, told, capsys):
+    assert cli.run(evaluate.main, [str(single), *words.split()]) == 2
+    assert told in capsys.readouterr().err
 
 
 def stop_at(step, number, patch):

@@ -85,7 +85,7 @@ def test_metrics_of_a_run(two):
     assert list(table["step"]) == list(range(STEPS + 1))
     assert list(table["frames"]) == [FRAMES * step for step in range(STEPS + 1)]
     assert list(table.loc[table["validation_cvar"].notna(), "step"]) == [0, 15, 30, 45]
-    assert table.loc[1:, ["outer_loss", "grad_norm", "phi_phi_amplitude"]].notna().all(axis=None)
+    assert table.loc[1:, ["outer_loss", "grad_norm", "phi_amplitude"]].notna().all(axis=None)
     # All tasks are used, so that the outer loss is the mean over them.
     np.testing.assert_allclose(
         table.loc[1:, "outer_loss"], -table.loc[1:, "return_mean"], rtol=1e-5
@@ -101,7 +101,7 @@ def test_test_table(two):
         np.testing.assert_array_equal(table["return"], table["return_after_1"])
         assert (table[COURSE] < 0).all(axis=None)
     # The tasks are fixed, and the same for all seeds.
-    np.testing.assert_array_equal(tables[1]["task_1"], tables[5]["task_1"])
+    np.testing.assert_array_equal(tables[1]["task_frequency"], tables[5]["task_frequency"])
     assert not np.isclose(tables[1]["return"], tables[5]["return"]).any()
 
 
@@ -115,7 +115,7 @@ def test_the_agent_of_the_best_validation_is_tested(two):
     table = pd.read_csv(path / "test.csv")
     result = restated(built, best.agent[0], "test", TASKS, query=4)
     np.testing.assert_allclose(result.returns, table["return"], rtol=1e-4)
-    np.testing.assert_allclose(result.tasks[:, 0], table["task_0"], rtol=1e-5)
+    np.testing.assert_allclose(result.tasks[:, 0], table["task_amplitude"], rtol=1e-5)
     for name in COURSE:
         np.testing.assert_allclose(result.info[name][0], table[name], rtol=1e-4)
 
@@ -172,7 +172,7 @@ def test_evaluate_repeats_the_test(two, tmp_path, capsys):
         cli.run(evaluate.main, [str(two), "--seed", "3", "--tasks", "5", "--csv", str(file)]) == 0
     )
     other = pd.read_csv(file)
-    assert len(other) == 10 and not np.isin(other["task_0"], first["task_0"]).any()
+    assert len(other) == 10 and not np.isin(other["task_amplitude"], first["task_amplitude"]).any()
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_sweep_is_its_runs_side_by_side(swept, two):
         assert runs.read_config(whole).experiment.method.alpha == 1
         ours, alone = metrics(quarter), metrics(two / seed)
         pd.testing.assert_frame_equal(ours, alone, rtol=1e-3, atol=1e-4)
-        phi = [table["phi_phi_amplitude"].iloc[-1] for table in (ours, metrics(whole))]
+        phi = [table["phi_amplitude"].iloc[-1] for table in (ours, metrics(whole))]
         assert phi[0] > phi[1] + 0.1  # fitted to the worst quarter, and to all tasks
         assert not np.allclose(metrics(whole)["validation_cvar"].dropna(),
                                ours["validation_cvar"].dropna())  # fmt: skip

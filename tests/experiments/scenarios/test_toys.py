@@ -184,7 +184,7 @@ def test_toys_go_through_every_command(tmp_path, capsys):
     assert {"gap", "farthest", "phi_mean_target", "reference_cvar"} <= set(metrics)
     assert metrics["gap"].iloc[1] > 0 and (run / "episodes.png").is_file()
     test = pd.read_csv(run / "test.csv")
-    assert {"missed", "task_0"} <= set(test) and len(test) == 40 * 2
+    assert {"missed", "task_target"} <= set(test) and len(test) == 40 * 2
 
     assert cli.run(evaluate.main, [str(run), "--csv", str(tmp_path / "again.csv")]) == 0
     again = pd.read_csv(tmp_path / "again.csv")

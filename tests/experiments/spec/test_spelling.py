@@ -29,6 +29,10 @@ SPELLINGS = [
     (["--seeds=0..3"], {"seeds": (0, 1, 2, 3)}),
     (["--strict", "--nu", "0.3"], {"strict": True, "nu": 0.3}),
     (["--num_tasks=7", "--frames=8e6"], {"num_tasks": 7, "frames": 8_000_000}),
+    (["--frames", "1.5M"], {"frames": 1_500_000}),
+    (["--frames", "700k"], {"frames": 700_000}),
+    (["--frames=2_000K"], {"frames": 2_000_000}),
+    (["--frames=1G"], {"frames": 10**9}),
 ]
 
 
@@ -45,6 +49,8 @@ def test_as_other_tools_write_it(words, wanted):
         (["--batch=nothing"], "nothing"),
         (["--policy.layers=[40,x]"], "layers"),
         (["--nu=null"], "nu"),
+        (["--frames=8Mi"], "frames"),
+        (["--frames=0.5"], "frames"),
         (["--stict=True"], "did you mean --strict"),
     ],
     ids=str,
