@@ -13,7 +13,6 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.util.nodes import make_refnode
@@ -66,6 +65,7 @@ COPIES = {  # what stands outside of this folder, and the page of the site that 
     "README.md": "index.md",  # not a copy, but it says the same
     "CHANGELOG.md": "changelog.md",
     "experiments/notebooks/khazad_dum.ipynb": "notebooks/khazad_dum.ipynb",
+    "experiments/notebooks/lift_a_function.ipynb": "notebooks/lift_a_function.ipynb",
     "experiments/notebooks/sine.ipynb": "notebooks/sine.ipynb",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)")
@@ -73,10 +73,9 @@ LINK = re.compile(r"(\]\()([^)#\s]+)")
 
 def copy_notebooks(app: Any, config: Any) -> None:
     """Puts notebooks where Sphinx reads them, and leaves those alone that are there already."""
-    owner = urlsplit(REPOSITORY).path.strip("/")
     for source, target in COPIES.items():
         if source.endswith(".ipynb"):
-            text = (ROOT / source).read_text(encoding="utf-8").replace("OWNER/roml-jax", owner)
+            text = (ROOT / source).read_text(encoding="utf-8")
             copy = DOCS / target
             text = resolve_links(text, (ROOT / source).parent, copy)
             copy.parent.mkdir(exist_ok=True)

@@ -175,6 +175,7 @@ def python(page):
     assert list(page.comparison.table.index)[:2] == ["PPO", "RoML on PPO"]
     assert page.own.paths[0].parts[-3:] == ("khazad-dum", "some-rain-ppo", "seed-0")
     assert page.own.runs[0].experiment.env.horizon == 16
+    assert page.action.shape == (1,) and 0 <= page.action[0] < 5
 
 
 def quick_start(page):

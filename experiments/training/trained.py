@@ -20,7 +20,7 @@ from experiments.spec.build import Built, build
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import Checkpoint
 from experiments.spec.words import one_of, seed_words
-from experiments.training import agents, pictures, runs
+from experiments.training import agents, exported, pictures, runs
 from experiments.training.runs import Run
 from roml_jax.evaluate import evaluate, evaluation_key
 from roml_jax.types import Agent, Predictor
@@ -62,6 +62,20 @@ class TrainedAgent:
         tasks = np.asarray(tasks, np.float32)
         tasks = tasks[:, None] if tasks.ndim == 1 else tasks
         return np.asarray(self._returns(self.params, tasks, evaluation_key(seed, "test")))
+
+    def export(self, file: str | Path, n: int = 1) -> None:
+        """Writes the agent as one file, which runs without this project, see ``exported``.
+
+        Args:
+          file: ends in ``.zip``.
+          n: how many of it act side by side.
+
+        Raises:
+          UserError: it is not an agent that acts, or the file has another ending.
+        """
+        if not isinstance(self.behaviour, Agent):
+            raise UserError("what is trained here acts in no environment: take its params")
+        exported.write(Path(file), self.env, self.behaviour, self.params, n=n)
 
     @functools.cached_property
     def _returns(self) -> Callable[[PyTree, np.ndarray, Array], Array]:
@@ -185,6 +199,11 @@ class Trained:
         """Validation mean and CVaR against frames, of each seed and on average."""
         run = self.runs[0]
         return pictures.curves(self.metrics, run, build(run.experiment).paradigm.frames)
+
+    @property
+    def pictures(self) -> dict[str, Path]:
+        """The pictures that the first run has of itself, by name: curve, cem, episodes or fits."""
+        return {file.stem: file for file in sorted(self.paths[0].glob("*.png"))}
 
     def save(self, folder: str | Path) -> Trained:
         """Copies the runs, checkpoints and all, to where ``load`` finds them.

@@ -95,7 +95,7 @@ def test_metrics_of_a_run(two):
 def test_test_table(two):
     tables = {seed: pd.read_csv(two / f"seed-{seed}" / "test.csv") for seed in (1, 5)}
     for seed, table in tables.items():
-        tasks = [f"task_{i}" for i in range(3)]
+        tasks = [f"task_{name}" for name in Sine().family.names]
         assert list(table) == ["seed", "task_index", *tasks, "episode", "return", *COURSE]
         assert len(table) == TASKS and set(table["seed"]) == {seed} and set(table["episode"]) == {0}
         np.testing.assert_array_equal(table["return"], table["return_after_1"])
