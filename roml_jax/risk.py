@@ -332,6 +332,23 @@ def everything() -> Weigh:
     return weigh
 
 
+def chosen() -> Weigh:
+    """A weighing that lets only tasks count that the sampler chose, and no reference draw.
+
+    Returns:
+      ``weigh(draw, returns[N]) -> float32[N]``, 0 for reference draws, else 1.
+
+    Reference:
+      Jiang et al. (2021), "Replay-Guided Adversarial Environment Design": robust PLR learns from
+      replayed levels alone, so that new ones are no more than looked at.
+    """
+
+    def weigh(draw: Draw, returns: Float[Array, " N"]) -> Float[Array, " N"]:
+        return (~draw.is_reference).astype(jnp.float32)
+
+    return weigh
+
+
 def tail(alpha: Alpha) -> Weigh:
     """A weighing that lets the worst ``alpha`` of the tasks count, and no other: CVaR-ML.
 

@@ -75,6 +75,7 @@ SAMPLERS = {
         most=BATCH,
     ),
     "naive": Entry(lambda family, alpha, circular: samplers.naive(family, alpha=alpha)),
+    "replay": Entry(lambda family, alpha, circular: samplers.replay(family)),
     "mixture-cem": Entry(
         lambda family, alpha, circular: samplers.mixture_cem(family, alpha=alpha, circular=circular)
     ),

@@ -13,6 +13,7 @@ from roml_jax.methods.mixture_cem import MIXTURE_CEM, MixtureCEMConfig, mixture_
 from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
 from roml_jax.methods.oracle import ORACLE, OracleConfig, oracle
 from roml_jax.methods.paired import PAIRED, PAIREDConfig, paired
+from roml_jax.methods.replay import REPLAY, ReplayConfig, replay
 from roml_jax.methods.roml import ROML, RoMLConfig, roml
 
 METHODS: dict[str, MethodKind] = {
@@ -24,6 +25,7 @@ METHODS: dict[str, MethodKind] = {
     "paired": PAIRED,
     "mixture-cem": MIXTURE_CEM,
     "capped": CAPPED,
+    "replay": REPLAY,
     "oracle": ORACLE,
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "NaiveConfig",
     "OracleConfig",
     "PAIREDConfig",
+    "ReplayConfig",
     "RoMLConfig",
     "baseline",
     "capped",
@@ -47,6 +50,7 @@ __all__ = [
     "naive",
     "oracle",
     "paired",
+    "replay",
     "roml",
     "soft_cvar_ml",
     "with_cap",

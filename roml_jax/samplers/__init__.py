@@ -1,5 +1,6 @@
 """Task samplers: what to train on."""
 
+from roml_jax.samplers._buffer import Buffer, BufferState
 from roml_jax.samplers._mixture import draw_mixture, importance_weights
 from roml_jax.samplers.adversary import AdversaryState, adversary
 from roml_jax.samplers.cem import CEMState, Pending, cem, select_tail
@@ -9,10 +10,13 @@ from roml_jax.samplers.mix import MixState, mix
 from roml_jax.samplers.mixture_cem import MixtureCEMState, mixture_cem
 from roml_jax.samplers.naive import NaiveState, naive
 from roml_jax.samplers.oracle import oracle
+from roml_jax.samplers.replay import replay
 from roml_jax.types import Draw, TaskSampler
 
 __all__ = [
     "AdversaryState",
+    "Buffer",
+    "BufferState",
     "CEMState",
     "DesignerState",
     "Draw",
@@ -31,5 +35,6 @@ __all__ = [
     "mixture_cem",
     "naive",
     "oracle",
+    "replay",
     "select_tail",
 ]

@@ -15,6 +15,8 @@ METHODS = {
     "oracle": methods.oracle(FAMILY, 0.25, [0.3]),
     "cesor": methods.cesor(FAMILY, 0.25, soft_risk=0.0, nu=0.0, batch=32)(jnp.int32(0)),
     "paired": methods.paired(FAMILY, 0.25),
+    "replay": methods.replay(FAMILY, 0.25, capacity=32, temperature=0.5),
+    "replay_robust": methods.replay(FAMILY, 0.25, robust=True, capacity=32, temperature=0.5),
     "mixture_cem": methods.mixture_cem(FAMILY, 0.25, memory=64, kernels=16),
 }
 
@@ -43,6 +45,9 @@ def test_a_training_loop_runs(name):
     elif name == "cvar_ml":
         assert (mask.sum(axis=1) == 4).all()
         np.testing.assert_array_equal(mask[0], risk.tail_mask(returns[0], 0.25))
+    elif name == "replay_robust":
+        np.testing.assert_array_equal(mask.sum(axis=1), info["replayed"])
+        assert (mask[:1] == 0).all() and (mask[5:].sum(axis=1) == 8).all()
     else:
         assert (mask == 1).all()
     if name in ("baseline", "cvar_ml", "capped"):

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from roml_jax import families, risk, samplers
-from roml_jax.samplers import Draw, adversary, cem, designer, fixed, mix, mixture_cem, naive, oracle
+from roml_jax.samplers import (
+    Draw,
+    adversary,
+    cem,
+    designer,
+    fixed,
+    mix,
+    mixture_cem,
+    naive,
+    oracle,
+    replay,
+)
 from roml_jax.types import UNTOLD
 
 FAMILIES = {
@@ -23,6 +34,8 @@ SAMPLERS = {
     "naive_all": lambda family: naive(family, alpha=0.25, pool=20, repeat="all"),
     "adversary": lambda family: adversary(family, nu=0.25),
     "designer": lambda family: designer(family, layers=(4,), noise=3, epochs=2),
+    "replay": lambda family: replay(family, capacity=24, min_fill=0.25),
+    "replay_regret": lambda family: replay(family, score="regret", capacity=8, replay_share=0.9),
     "oracle": lambda family: oracle(family, family.phi0, nu=0.25),
 }
 N = 16
