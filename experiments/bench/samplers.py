@@ -75,6 +75,11 @@ SAMPLERS = {
         most=BATCH,
     ),
     "naive": Entry(lambda family, alpha, circular: samplers.naive(family, alpha=alpha)),
+    "dro": Entry(
+        lambda family, alpha, circular: samplers.dro(
+            family, alpha=alpha, dims=(2, 3) if len(family.names) > 3 else ()
+        )
+    ),
     "replay": Entry(lambda family, alpha, circular: samplers.replay(family)),
     "mixture-cem": Entry(
         lambda family, alpha, circular: samplers.mixture_cem(family, alpha=alpha, circular=circular)

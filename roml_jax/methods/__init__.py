@@ -8,6 +8,8 @@ from roml_jax.methods.baseline import BASELINE, BaselineConfig, baseline
 from roml_jax.methods.capped import CAPPED, CappedConfig, capped, with_cap
 from roml_jax.methods.cesor import CESOR, CeSoRConfig, cesor
 from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml, soft_cvar_ml
+from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
+from roml_jax.methods.dro import DRO, DROConfig, dro
 from roml_jax.methods.kind import MethodKind
 from roml_jax.methods.mixture_cem import MIXTURE_CEM, MixtureCEMConfig, mixture_cem
 from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
@@ -26,6 +28,7 @@ METHODS: dict[str, MethodKind] = {
     "mixture-cem": MIXTURE_CEM,
     "capped": CAPPED,
     "replay": REPLAY,
+    "dro": DRO,
     "oracle": ORACLE,
 }
 
@@ -35,6 +38,7 @@ __all__ = [
     "CVaRMLConfig",
     "CappedConfig",
     "CeSoRConfig",
+    "DROConfig",
     "MethodKind",
     "MixtureCEMConfig",
     "NaiveConfig",
@@ -46,6 +50,7 @@ __all__ = [
     "capped",
     "cesor",
     "cvar_ml",
+    "dro",
     "mixture_cem",
     "naive",
     "oracle",

@@ -5,6 +5,7 @@ from roml_jax.samplers._mixture import draw_mixture, importance_weights
 from roml_jax.samplers.adversary import AdversaryState, adversary
 from roml_jax.samplers.cem import CEMState, Pending, cem, select_tail
 from roml_jax.samplers.designer import DesignerState, designer
+from roml_jax.samplers.dro import DROState, dro
 from roml_jax.samplers.fixed import fixed
 from roml_jax.samplers.mix import MixState, mix
 from roml_jax.samplers.mixture_cem import MixtureCEMState, mixture_cem
@@ -18,6 +19,7 @@ __all__ = [
     "Buffer",
     "BufferState",
     "CEMState",
+    "DROState",
     "DesignerState",
     "Draw",
     "MixState",
@@ -29,6 +31,7 @@ __all__ = [
     "cem",
     "designer",
     "draw_mixture",
+    "dro",
     "fixed",
     "importance_weights",
     "mix",

@@ -15,6 +15,7 @@ METHODS = {
     "oracle": methods.oracle(FAMILY, 0.25, [0.3]),
     "cesor": methods.cesor(FAMILY, 0.25, soft_risk=0.0, nu=0.0, batch=32)(jnp.int32(0)),
     "paired": methods.paired(FAMILY, 0.25),
+    "dro": methods.dro(FAMILY, 0.25, bins=16),
     "replay": methods.replay(FAMILY, 0.25, capacity=32, temperature=0.5),
     "replay_robust": methods.replay(FAMILY, 0.25, robust=True, capacity=32, temperature=0.5),
     "mixture_cem": methods.mixture_cem(FAMILY, 0.25, memory=64, kernels=16),
