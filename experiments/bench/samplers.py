@@ -75,6 +75,7 @@ SAMPLERS = {
         most=BATCH,
     ),
     "naive": Entry(lambda family, alpha, circular: samplers.naive(family, alpha=alpha)),
+    "learnability": Entry(lambda family, alpha, circular: samplers.learnability(family)),
     "dro": Entry(
         lambda family, alpha, circular: samplers.dro(
             family, alpha=alpha, dims=(2, 3) if len(family.names) > 3 else ()

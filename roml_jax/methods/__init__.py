@@ -11,6 +11,7 @@ from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml, soft_cvar_m
 from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
 from roml_jax.methods.dro import DRO, DROConfig, dro
 from roml_jax.methods.kind import MethodKind
+from roml_jax.methods.learnability import LEARNABILITY, LearnabilityConfig, learnability
 from roml_jax.methods.mixture_cem import MIXTURE_CEM, MixtureCEMConfig, mixture_cem
 from roml_jax.methods.naive import NAIVE, NaiveConfig, naive
 from roml_jax.methods.oracle import ORACLE, OracleConfig, oracle
@@ -29,6 +30,7 @@ METHODS: dict[str, MethodKind] = {
     "capped": CAPPED,
     "replay": REPLAY,
     "dro": DRO,
+    "learnability": LEARNABILITY,
     "oracle": ORACLE,
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "CappedConfig",
     "CeSoRConfig",
     "DROConfig",
+    "LearnabilityConfig",
     "MethodKind",
     "MixtureCEMConfig",
     "NaiveConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "cesor",
     "cvar_ml",
     "dro",
+    "learnability",
     "mixture_cem",
     "naive",
     "oracle",

@@ -7,6 +7,7 @@ from roml_jax.samplers.cem import CEMState, Pending, cem, select_tail
 from roml_jax.samplers.designer import DesignerState, designer
 from roml_jax.samplers.dro import DROState, dro
 from roml_jax.samplers.fixed import fixed
+from roml_jax.samplers.learnability import learnability
 from roml_jax.samplers.mix import MixState, mix
 from roml_jax.samplers.mixture_cem import MixtureCEMState, mixture_cem
 from roml_jax.samplers.naive import NaiveState, naive
@@ -34,6 +35,7 @@ __all__ = [
     "dro",
     "fixed",
     "importance_weights",
+    "learnability",
     "mix",
     "mixture_cem",
     "naive",

@@ -15,6 +15,7 @@ METHODS = {
     "oracle": methods.oracle(FAMILY, 0.25, [0.3]),
     "cesor": methods.cesor(FAMILY, 0.25, soft_risk=0.0, nu=0.0, batch=32)(jnp.int32(0)),
     "paired": methods.paired(FAMILY, 0.25),
+    "learnability": methods.learnability(FAMILY, 0.25, threshold=-0.2, capacity=16),
     "dro": methods.dro(FAMILY, 0.25, bins=16),
     "replay": methods.replay(FAMILY, 0.25, capacity=32, temperature=0.5),
     "replay_robust": methods.replay(FAMILY, 0.25, robust=True, capacity=32, temperature=0.5),
@@ -56,6 +57,8 @@ def test_a_training_loop_runs(name):
         np.testing.assert_array_equal(info["phi"], jnp.full((40, 1), 0.1))
     elif name == "naive":
         np.testing.assert_allclose(-hardness, risk.cvar(returns[0], 0.25), rtol=0.1)
+    elif name == "learnability":  # nothing is learnable, where all is as it was
+        np.testing.assert_allclose(hardness, 0.1, atol=0.04)
     else:
         assert hardness > 0.14
 

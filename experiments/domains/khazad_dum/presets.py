@@ -26,6 +26,7 @@ from roml_jax.methods import (
     BaselineConfig,
     CeSoRConfig,
     CVaRMLConfig,
+    LearnabilityConfig,
     MixtureCEMConfig,
     NaiveConfig,
     OracleConfig,
@@ -92,6 +93,7 @@ def khazad_dum() -> Preset:
         "cesor": CeSoRConfig(alpha, **cem),
         "paired": PAIREDConfig(alpha),
         "mixture-cem": MixtureCEMConfig(alpha, beta=cem["beta"]),
+        "learnability": LearnabilityConfig(alpha, threshold=0.0, outcome="status"),  # the goal
     }
     experiment = Experiment(
         env=KhazadDum(horizon=32, episodes=4, rain_mean=0.1),
