@@ -8,7 +8,6 @@ from roml_jax.methods.baseline import BASELINE, BaselineConfig, baseline
 from roml_jax.methods.capped import CAPPED, CappedConfig, capped, with_cap
 from roml_jax.methods.cesor import CESOR, CeSoRConfig, cesor
 from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml, soft_cvar_ml
-from roml_jax.methods.cvar_ml import CVAR_ML, CVaRMLConfig, cvar_ml
 from roml_jax.methods.dro import DRO, DROConfig, dro
 from roml_jax.methods.kind import MethodKind
 from roml_jax.methods.learnability import LEARNABILITY, LearnabilityConfig, learnability

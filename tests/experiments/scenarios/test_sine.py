@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from envs.sine import Sine
 from experiments import cli, compare, evaluate, train
 from experiments.presets import PRESETS
 from experiments.spec.build import build
