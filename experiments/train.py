@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
       UserError: what was asked for is impossible.
     """
     if "--list" in argv:
-        from experiments.spec.listing import listing
+        from experiments.listing import listing
 
         print(listing())
         return 0

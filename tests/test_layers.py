@@ -17,7 +17,7 @@ FLOORS = [
     {"experiments.spec"},
     {"experiments.domains"},
     {"experiments.presets"},
-    {"experiments.cli"},
+    {"experiments.cli", "experiments.listing"},
     {"experiments.training"},
     {"experiments.study", "experiments.videos"},
     {"experiments.commands", "experiments.bench"},
