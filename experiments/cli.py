@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal
 import tyro
 
 from experiments.presets import DEFAULT_ENV, PRESETS
-from experiments.spec import program
+from experiments.spec import help, program
 from experiments.spec.errors import UserError
 from experiments.spec.experiment import E, Experiment, L, M, kinds, settings
 from experiments.spec.spelling import in_our_words
@@ -139,7 +139,7 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
 
     Raises:
       UserError: a name, a flag or a value is not valid.
-      SystemExit: with code 0, after ``--help``.
+      SystemExit: with code 0, after ``--help``, or ``--help-all``.
     """
     rest = list(argv)
     env = rest.pop(0) if rest and not rest[0].startswith("-") else DEFAULT_ENV
@@ -148,19 +148,39 @@ def parse_train(argv: Sequence[str]) -> tuple[str, Command]:
     learner = one_of("learner", _take(rest, "--learner") or preset.default_learner, learners)
     method = one_of("method", _take(rest, "--method") or preset.default_method, METHODS)
     default = Command(Options(), preset.choose(learner, method))
+    if {"-h", "--help"} & {*rest}:
+        names = {"env": env, "learner": learner, "method": method}
+        print(_help(default, names, preset.learner_names()))
+        raise SystemExit(0)
+    rest = ["--help" if word == "--help-all" else word for word in rest]
     _check_method_flags(rest, default, method)
     generic: Any = Command
     kinds = (type(default.experiment.learner), type(default.experiment.method))
-    presets = "; ".join(f"{key} ({value.summary})" for key, value in PRESETS.items())
     return env, parse(
         generic[preset.env_class(), *kinds],
         default,
         rest,
         prog=f"{program.command('train')} [ENV] [--learner NAME] [--method NAME]",
-        description=f"Trains and tests a robust meta-learner. ENV: {presets}. Learners: "
-        f"{', '.join(learners)}. Methods: {', '.join(METHODS)}. --list says what each is. "
+        description="Trains and tests a robust meta-learner. --list says what can be chosen. "
         f"Defaults below are those of {env}, {learner} and {method}.",
     )
+
+
+def _help(default: Command, names: dict[str, str], learners: list[str]) -> str:
+    """What ``--help`` says: how to choose, and the settings of what is chosen that matter most."""
+    usage = program.command("train")
+    rows = {"ENV": PRESETS, "--learner": learners, "--method": METHODS}
+    lines = [
+        f"usage: {usage} [ENV] [--learner NAME] [--method NAME] [settings]",
+        "",
+        "Trains and tests a robust meta-learner; the same command goes on after a stop.",
+        "",
+        *(help.row(f"  {name}", ", ".join(told), 13) for name, told in rows.items()),
+        help.row("  --list", "says what each of these is", 13),
+        "",
+        help.common(default, names, f"More by {usage} {names['env']} --help-all"),
+    ]
+    return "\n".join(lines)
 
 
 def flag_of(name: str) -> str:

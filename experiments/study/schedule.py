@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
 
@@ -124,5 +125,9 @@ def all_flags(env: str) -> set[str]:
 
 def flags_of(env: str, pairs: Iterable[tuple[str | None, str]]) -> set[str]:
     """The flags that a training of one of some learners and methods takes."""
-    experiments = (PRESETS[env].choose(learner, method) for learner, method in pairs)
-    return set().union(*(cli.flags_of(cli.Command(cli.Options(), one)) for one in experiments))
+    flags: set[str] = set()
+    for learner, method in pairs:
+        with contextlib.suppress(ValueError):  # settings of one name: these two go not together
+            command = cli.Command(cli.Options(), PRESETS[env].choose(learner, method))
+            flags |= cli.flags_of(command)
+    return flags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,12 +127,32 @@ def test_a_device_that_is_not_there_is_one_line():
     )
 
 
-def test_help_is_no_error(capsys):
+def help_of(capsys, *words):
     with pytest.raises(SystemExit) as stop:
-        cli.run(train.main, ["--help"])
+        cli.run(train.main, words)
     assert not stop.value.code
-    out = capsys.readouterr().out
-    assert "--policy.learning-rate" in out and "khazad-dum-paper" in out
+    return capsys.readouterr().out
+
+
+def test_help_is_no_error_and_fits_on_two_screens(capsys):
+    out = help_of(capsys, "--help")
+    assert "--frames [8,000,000]" in out and "khazad-dum-paper" in out
+    assert "--policy.*" in out and "--help-all" in out and "--policy.learning-rate" not in out
+    for learner, method in choices("half-cheetah-mass"):
+        lines = help_of(capsys, "half-cheetah-mass", "--learner", learner, "--method", method, "-h")
+        assert len(lines.splitlines()) <= 100
+        assert max(map(len, lines.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("env", ["khazad-dum", "sine"])
+def test_help_all_has_every_flag_and_help_says_where(env, capsys):
+    short, whole = help_of(capsys, env, "--help"), help_of(capsys, env, "--help-all")
+    for name in settings(cli.parse_train([env])[1]):
+        flag = cli.flag_of(name)
+        if name not in ("learner", "method"):
+            assert re.search(rf"{re.escape(flag)}\b", whole)
+            part = flag.partition(".")[0] + ".*" if "." in flag else flag
+            assert part in short
 
 
 def test_without_arguments_it_is_the_preset():
