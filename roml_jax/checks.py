@@ -71,7 +71,7 @@ def as_real(name: str, x: Any) -> Array:
     x = jnp.asarray(x)
     if not (x.dtype == bool or (jnp.issubdtype(x.dtype, jnp.number) and jnp.isrealobj(x))):
         raise ValueError(f"{name} must hold real numbers; got {x.dtype.name}{list(x.shape)}")
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def as_vector(name: str, x: Any, *, some: bool = False) -> Array:

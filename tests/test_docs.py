@@ -110,8 +110,8 @@ def your_environment_finds_faults(page):
     for name, value in faults.items():
         env = Wrong()
         object.__setattr__(env, "fault", {name: value})
-        with pytest.raises(AssertionError):
-            page.check(env, jax.random.key(0))
+        with pytest.raises(ValueError, match=name):
+            page.check_env(env, jax.random.key(0))
 
 
 def your_learner(page):

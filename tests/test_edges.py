@@ -155,3 +155,24 @@ def test_modules_are_loaded_when_they_are_asked_for():
     assert {"risk", "learners", "methods"} <= set(dir(roml_jax))
     with pytest.raises(AttributeError, match="no attribute 'rsik'"):
         getattr(roml_jax, "rsik")  # noqa: B009
+
+
+# ------------------------------------------------------------------ doubles
+
+
+def test_estimators_take_doubles_under_strict_promotion(x64):
+    """Which allows no float64 beside a float32, not even in the question of what both become."""
+    rng = np.random.default_rng(0)
+    returns, weights = jnp.asarray(rng.normal(size=40)), jnp.asarray(rng.random(40))
+    assert returns.dtype == jnp.float64
+    with jax.numpy_dtype_promotion("strict"):
+        told = {
+            "cvar": risk.cvar(returns, 0.1),
+            "weighted_cvar": risk.weighted_cvar(returns, weights, 0.1),
+            "two_sample": risk.cvar_two_sample(returns.reshape(4, 10), 0.2),
+            "quantile": quantiles.weighted_quantile(returns, 0.3, weights),
+            "normalized": normalize.normalize(returns, normalize.batch_moments(returns)).std(),
+        }
+    assert all(value.dtype == jnp.float64 for value in told.values())
+    np.testing.assert_allclose(told["cvar"], np.sort(returns)[:4].mean(), rtol=1e-12)
+    np.testing.assert_allclose(told["normalized"], 1, rtol=1e-6)
