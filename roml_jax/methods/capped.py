@@ -218,5 +218,5 @@ CAPPED = MethodKind(
     lambda family, config, steps: capped(family, config.alpha),
     label="Return capping",
     wrap=lambda learner, config: with_cap(learner, **vars(config)),
-    look=("#999933", "D", (0, (1, 1))),
+    look=("#A6761D", "*", (0, (1, 1))),
 )

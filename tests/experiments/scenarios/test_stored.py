@@ -18,6 +18,7 @@ import pytest
 from experiments import cli, evaluate, train
 from experiments.study import results
 from experiments.training import checkpoints, runs
+from experiments.training.agents import task_columns
 
 STORED = sorted((Path(__file__).parents[1] / "stored").glob("*.tar.gz"))
 
@@ -37,6 +38,9 @@ def unpack(file: Path, folder: Path) -> Path:
 def assert_same(table: pd.DataFrame, stored: pd.DataFrame) -> None:
     """Equal but for rounding, which may turn a choice or two of a whole test."""
     assert len(table) == len(stored) > 0
+    # Older tests number the components of tasks.
+    names = dict(zip(task_columns(stored), task_columns(table), strict=True))
+    stored = stored.rename(columns=names)
     for name in stored:
         if stored[name].dtype.kind in "fi" and name != "seconds":
             same = np.isclose(table[name], stored[name], rtol=1e-3, atol=1e-4, equal_nan=True)
