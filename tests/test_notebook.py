@@ -246,6 +246,9 @@ def test_sine_draws(sine):
 # ------------------------------------------------------------------ the file
 
 
+DRAWS = re.compile(r"\bdisplay\(|\bplt\.(subplots|figure)\(")
+
+
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
     return request.param
@@ -259,9 +262,14 @@ def test_format(notebook):
     assert len(set(ids)) == len(ids) and all(ids)
 
 
-def test_no_outputs_are_stored(notebook):
+def test_stored_outputs_are_of_one_whole_run(notebook):
     code = [cell for cell in cells(notebook)[0] if cell["cell_type"] == "code"]
-    assert code and all(not cell["outputs"] and not cell["execution_count"] for cell in code)
+    assert [cell["execution_count"] for cell in code] == [*range(1, len(code) + 1)]
+    for cell in code:
+        kinds = {kind for out in cell["outputs"] for kind in out.get("data", {})}
+        assert "image/png" in kinds or not DRAWS.search("".join(cell["source"]))
+        assert not [out for out in cell["outputs"] if out["output_type"] == "error"]
+        assert not re.search(r"/(home|root|tmp|work)/", json.dumps(cell["outputs"]))
 
 
 def test_a_command_puts_in_the_account(tmp_path):
@@ -296,9 +304,6 @@ def test_links_lead_to_files(notebook):
 
 
 # ------------------------------------------------------------------ in a kernel
-
-
-DRAWS = re.compile(r"\bdisplay\(|\bplt\.(subplots|figure)\(")
 
 
 @pytest.mark.slow
