@@ -35,6 +35,7 @@ from roml_jax.methods import METHODS, MethodKind
 
 __all__ = ["Compared", "Trained", "TrainedAgent", "compare", "load", "presets", "train"]
 _OWN = "an environment of your own"
+_ENTERED: set[str] = set()  # learners and methods of one's own, by name
 
 
 def presets() -> pd.DataFrame:
@@ -144,7 +145,7 @@ def _entered(env: Any, learner: str | LearnerKind | None) -> Iterator[str]:
     One of ours with other settings is the preset's for the time of the training.
 
     Raises:
-      UserError: it is no environment, or nothing can learn there.
+      UserError: it is no environment, or one of ours has its name.
     """
     if isinstance(env, str):
         yield env
@@ -157,6 +158,8 @@ def _entered(env: Any, learner: str | LearnerKind | None) -> Iterator[str]:
     alike = [name for name, preset in PRESETS.items() if preset.env_class() is type(env)]
     if not alike:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(env).__name__).lower()
+        if name in PRESETS and PRESETS[name].summary != _OWN:
+            raise UserError(f"there is a preset {name} already: give your class another name")
         PRESETS[name] = _own_preset(env, learner)
         yield name
         return
@@ -200,6 +203,8 @@ def _enter(table: dict[str, Any], kind: Any) -> str:
             f"got {type(kind).__name__}"
         )
     name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
-    if table.setdefault(name, kind) is not kind:
+    if name in table and name not in _ENTERED:
         raise UserError(f"there is a {name} already: give yours another label")
+    table[name] = kind  # also in the place of what the same cell made before
+    _ENTERED.add(name)
     return name

@@ -247,8 +247,13 @@ def test_an_environment_a_learner_and_a_method_of_ones_own(tmp_path):
     assert own.runs[0].experiment.env == env and own.runs[0].experiment.method.calm == 0.5
     assert api.load(tmp_path).test().shape[0] == 1
     assert own.agent().returns([0.0, 1.0]).shape == (2,)
-    with pytest.raises(UserError, match="there is a calm already"):
-        api.train(env, method=calm._replace(label="CALM "), **settings)
+    # A cell that is run again makes the class anew.
+    again = api.train(env, learner=plain, method=calm._replace(), calm=0.5, **settings)
+    assert again == own
+    with pytest.raises(UserError, match="there is a roml already"):
+        api.train(env, method=calm._replace(label="RoML"), **settings)
+    with pytest.raises(UserError, match="there is a preset sine already"):
+        api.train(type("Sine", (Probe,), {})("arms"), **settings)
 
 
 def test_one_of_our_environments_with_other_settings(tmp_path):
