@@ -35,7 +35,7 @@ CORE = ("families", "methods", "samplers")  # folders, and files:
 CORE += tuple(
     f"test_{name}.py"
     for name in (
-        *("risk", "quantiles", "returns", "normalize", "buffers", "edges", "losses", "theory"),
+        *("risk", "quantiles", "returns", "normalize", "buffers", "edges", "theory"),
         *("rollout", "evaluate", "networks", "references", "any_array", "any_task"),
         *("context", "replay"),
     )
