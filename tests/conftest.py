@@ -68,10 +68,15 @@ def count_traces():
 
 
 @pytest.fixture
-def x64():
+def enable_x64():
+    """``jax.enable_x64``, a context, wherever jax has it."""
+    return (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64  # before jax 0.8
+
+
+@pytest.fixture
+def x64(enable_x64):
     """Runs a test with 64-bit types enabled."""
-    here = jax if hasattr(jax, "enable_x64") else jax.experimental  # before jax 0.8
-    with here.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

@@ -153,7 +153,7 @@ def test_returns_that_are_not_finite_take_no_part():
             assert (info["cell_return"] == UNTOLD).all()
 
 
-def test_alpha_may_be_traced_seeds_may_be_mapped_and_doubles_taken():
+def test_alpha_may_be_traced_seeds_may_be_mapped_and_doubles_taken(enable_x64):
     def last(alpha, key):
         sampler = dro(LINE, alpha=alpha, bins=10)
         now = sampler.init(jax.random.key(0))
@@ -165,10 +165,10 @@ def test_alpha_may_be_traced_seeds_may_be_mapped_and_doubles_taken():
     both = jax.jit(jax.vmap(last))(jnp.array([0.1, 0.9]), keys)
     np.testing.assert_allclose(both, known, rtol=1e-4)
     assert both[1].max() < 0.1111 < both[0].max()
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+    with enable_x64(True), jax.numpy_dtype_promotion("strict"):
         end, _ = run(dro(SQUARE, alpha=0.1), 8, 2, lambda z, key: z[:, 0])
     assert [x.dtype for x in end] == [jnp.float32, jnp.float32, jnp.int32]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         end, _ = run(dro(LINE, alpha=0.1), 8, 2, lambda z, key: z[:, 0].astype(jnp.float64))
     assert [x.dtype for x in end] == [jnp.float32, jnp.float32, jnp.int32]
 

@@ -250,7 +250,7 @@ def test_the_memory_is_a_ring():
     np.testing.assert_array_equal(state.returns, -draw.tasks[-10:, 0])
 
 
-def test_alpha_may_be_traced_and_doubles_are_taken():
+def test_alpha_may_be_traced_and_doubles_are_taken(enable_x64):
     def last(alpha):
         sampler = mixture_cem(LINE, alpha=alpha)
         state = sampler.init(jax.random.key(0))
@@ -264,10 +264,10 @@ def test_alpha_may_be_traced_and_doubles_are_taken():
         assert tasks.dtype == jnp.float32
         return tasks[:, 0].astype(jnp.float64)
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         state, _, _ = play(mixture_cem(LINE, alpha=0.1), 8, 2, as_double)
     assert [x.dtype for x in state] == [jnp.float32] * 6
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+    with enable_x64(True), jax.numpy_dtype_promotion("strict"):
         sampler = mixture_cem(DISK, alpha=0.1, circular=(1,))
         state, _, _ = play(sampler, 8, 2, lambda z, key: z[:, 0])
     assert [x.dtype for x in state] == [jnp.float32] * 6
